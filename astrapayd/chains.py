@@ -1,0 +1,126 @@
+"""What a chain plugin gives to the core, and the registry that collects it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from astrapayd.money import Asset
+from astrapayd.transfers import Watcher
+
+
+class AddressError(ValueError):
+    """A text that is not an address of the chain. The message is one sentence for the person who wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """When a block counts: ``blocks`` deep (1 = mined), or, where None, when the node calls it final.
+
+    ``label`` is how pages and CLI name it, such as ``finalized``.
+    """
+
+    blocks: int | None
+    label: str
+
+    def reached(self, height: int, head_height: int, final_height: int) -> bool:
+        """Whether a block at ``height`` counts, seen from ``head_height`` with ``final_height`` final (-1: none)."""
+        if self.blocks is None:
+            return height <= final_height
+        return head_height - height + 1 >= self.blocks
+
+
+class Chain(Protocol):
+    """One configured chain: address rules, URIs, and a factory of watchers. No I/O but in the watcher."""
+
+    @property
+    def id(self) -> str:
+        """The key under ``[chains]``."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What a customer calls the network, such as ``Ethereum (ERC-20)``."""
+        ...
+
+    @property
+    def network(self) -> str:
+        """CAIP-2 id, such as ``eip155:1``; written into the database and compared at each start."""
+        ...
+
+    @property
+    def assets(self) -> Mapping[str, Asset]:
+        """The chain's assets by id, with their CAIP-19 ids filled in."""
+        ...
+
+    @property
+    def confirmations(self) -> Depth:
+        """When a payment counts as confirmed."""
+        ...
+
+    @property
+    def final(self) -> Depth:
+        """When a payment can no longer be taken back."""
+        ...
+
+    def parse_address(self, text: str) -> str:
+        """The canonical form of an address.
+
+        :raises AddressError: with one sentence that says what is wrong.
+        """
+        ...
+
+    def display_address(self, address: str) -> str:
+        """The form that wallets show and people compare (EVM: EIP-55 checksum)."""
+        ...
+
+    def payment_uri(self, asset: Asset, address: str, amount_base: int) -> str:
+        """A URI that opens a wallet with everything filled in (ERC-681, BIP-21)."""
+        ...
+
+    def watcher(self) -> Watcher:
+        """A new watcher; nothing is connected until it is used."""
+        ...
+
+
+class ChainRegistry:
+    """Collects the chains that plugins register; given to ``astrapayd_register_chains``."""
+
+    def __init__(self) -> None:
+        self._chains: dict[str, Chain] = {}
+
+    def add(self, chain: Chain) -> None:
+        """Register a chain under its id.
+
+        :raises ValueError: if another plugin has registered that id.
+        """
+        if chain.id in self._chains:
+            raise ValueError(f"chain {chain.id!r} is registered twice")
+        self._chains[chain.id] = chain
+
+    def __getitem__(self, chain_id: str) -> Chain:
+        return self._chains[chain_id]
+
+    def __contains__(self, chain_id: object) -> bool:
+        return chain_id in self._chains
+
+    def __iter__(self) -> Iterator[Chain]:
+        return iter(self._chains.values())
+
+    def __len__(self) -> int:
+        return len(self._chains)
+
+    def asset(self, asset_id: str) -> Asset:
+        """The asset with that id.
+
+        :raises KeyError: if no chain has it.
+        """
+        for chain in self._chains.values():
+            if asset_id in chain.assets:
+                return chain.assets[asset_id]
+        raise KeyError(asset_id)
+
+    def assets(self) -> tuple[Asset, ...]:
+        """Every asset of every chain, in configured order."""
+        return tuple(asset for chain in self._chains.values() for asset in chain.assets.values())
