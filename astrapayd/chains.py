@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from astrapayd.config import Problem
 from astrapayd.money import Asset
 from astrapayd.transfers import Watcher
 
@@ -89,6 +90,16 @@ class ChainRegistry:
 
     def __init__(self) -> None:
         self._chains: dict[str, Chain] = {}
+        self._problems: list[Problem] = []
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What plugins found wrong in the configuration; the daemon reports all of it and does not start."""
+        return tuple(self._problems)
+
+    def problem(self, key: str, reason: str) -> None:
+        """Say that the value at the dotted ``key`` cannot be used, in one sentence that says how to mend it."""
+        self._problems.append(Problem(key, reason))
 
     def add(self, chain: Chain) -> None:
         """Register a chain under its id.
