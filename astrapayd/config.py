@@ -6,12 +6,22 @@ the database. A plugin declares its part with :class:`ConfigRegistry` in the hoo
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from astrapayd.secret import Secret
+
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
+_DECIMAL = re.compile(r"[0-9]{1,40}(\.[0-9]{1,36})?", re.ASCII)
 
 
 class Section(BaseModel):
@@ -19,20 +29,135 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _freeze_arrays(cls, data: Any) -> Any:
+        """TOML's arrays arrive as lists, which ``strict`` keeps out of tuple fields: the only coercion there is."""
+        if not isinstance(data, Mapping):
+            return data
+        fields = cls.model_fields
+        return {
+            key: _frozen(value, fields[key].annotation) if isinstance(value, list) and key in fields else value
+            for key, value in data.items()
+        }
+
+
+def _frozen(value: list[Any], annotation: Any) -> Any:
+    """``value`` as the tuple or frozenset that ``annotation`` (or a branch of its union) asks for."""
+    origin = get_origin(annotation) or annotation
+    if origin is Annotated:
+        return _frozen(value, get_args(annotation)[0])
+    if origin in {Union, UnionType}:
+        frozen = (_frozen(value, branch) for branch in get_args(annotation))
+        return next((candidate for candidate in frozen if candidate is not value), value)
+    if origin is tuple:
+        inner = get_args(annotation)[:1]
+        return tuple(_frozen(item, inner[0]) if inner and isinstance(item, list) else item for item in value)
+    if origin is frozenset:
+        # only where every entry can be in a set; else pydantic says what is wrong with the list
+        return frozenset(value) if all(isinstance(item, str | int) for item in value) else value
+    return value
+
+
+def parse_listener(text: str) -> tuple[str, int]:
+    """``host:port`` as (host, port); ``[::1]:8420`` for IPv6. Port 0 takes a free one (tests, the demo).
+
+    :raises ValueError: with one sentence that says how to mend it.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
+        raise ValueError('has no port between 0 and 65535: write host:port, such as "127.0.0.1:8420"')
+    if not (_is_ipv6(host) if bracketed else _HOST.fullmatch(host)):
+        raise ValueError('has no host: write host:port, such as "127.0.0.1:8420" or "[::1]:8420"')
+    return host, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
+
+
+def _listener(text: str) -> str:
+    parse_listener(text)
+    return text
+
+
+def _origin(text: str) -> str:
+    wanted = 'write scheme and host only, such as "https://pay.example"'
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname, url.port
+    except ValueError:
+        raise ValueError(f"is not a URL: {wanted}") from None
+    if url.scheme not in {"http", "https"}:
+        raise ValueError(f"does not begin with http:// or https://: {wanted}")
+    if "@" in url.netloc:
+        raise ValueError(f"has a user name in it: {wanted}")
+    if not host or (not _HOST.fullmatch(host) and ":" not in host) or port == 0:
+        raise ValueError(f"has no proper host: {wanted} (names with other letters in their xn-- form)")
+    if url.path not in {"", "/"} or "?" in text or "#" in text:
+        raise ValueError(f"has a path or more behind the host, but checkout lives at the root: {wanted}")
+    return urlunsplit((url.scheme, url.netloc.lower(), "", "", ""))
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError('is not an address or network: write "10.0.0.5" or "10.0.0.0/24"') from None
+    return text
+
+
+def _decimal(text: str) -> str:
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError('is not an amount: write digits with a point, in quotes, such as "0.01"')
+    return text
+
+
+Listener = Annotated[str, AfterValidator(_listener)]
+"""``host:port``."""
+Origin = Annotated[str, AfterValidator(_origin)]
+"""Scheme and host, without a slash at the end."""
+Network = Annotated[str, AfterValidator(_network)]
+"""An IP address or network."""
+Decimal = Annotated[str, AfterValidator(_decimal)]
+"""An amount in whole units of an asset, as plain decimal text; read it with ``money.parse_amount``."""
+
 
 class ServerSection(Section):
-    """``[server]``: two listeners, both ``host:port``; ``public_url`` is what customers type."""
+    """``[server]``: two listeners, both ``host:port``; ``public_url`` is what customers type.
 
-    public: str = "127.0.0.1:8420"
-    admin: str = "127.0.0.1:8421"
-    public_url: str = "http://127.0.0.1:8420"
-    trusted_proxies: tuple[str, ...] = ()
+    The admin listener stays on loopback unless ``allow_remote_admin`` says otherwise. ``trusted_proxies`` are the
+    addresses whose ``Forwarded`` and ``X-Forwarded-For`` headers are believed.
+    """
+
+    public: Listener = "127.0.0.1:8420"
+    admin: Listener = "127.0.0.1:8421"
+    public_url: Origin = "http://127.0.0.1:8420"
+    trusted_proxies: tuple[Network, ...] = ()
+    allow_remote_admin: bool = False
 
 
 class DatabaseSection(Section):
-    """``[database]``: SQLite needs only a path; PostgreSQL is chosen by its URL."""
+    """``[database]``: SQLite needs only a path; PostgreSQL is chosen by its URL.
+
+    After :func:`load` the URL of an SQLite database is always ``sqlite:///`` and an absolute path (four slashes, as
+    SQLAlchemy reads it); a PostgreSQL URL is as written, with ``password`` kept apart.
+    """
 
     url: str = "sqlite:///var/lib/astrapayd/astrapayd.db"
+    password: Secret | None = None
+
+
+class LogSection(Section):
+    """``[log]``: ``auto`` means colours on a terminal and JSON lines everywhere else."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class ChainSection(Section):
@@ -60,18 +185,30 @@ class AccountSection(Section):
 
 
 class StoreSection(Section):
-    """``[stores.ID]``: one shop. ``payment_window_secs`` is how long a customer has; ``late_window_secs`` how long
-    after that a payment still finds its session."""
+    """``[stores.ID]``: one shop, and the policies that its sessions are opened with.
+
+    ``payment_window_secs`` is how long a customer has; ``late_window_secs`` how long after that a payment still finds
+    its session, and ``late`` what becomes of it then. ``tolerance`` is how much may be missing from a paid session,
+    in whole units of its asset. A payment with the right tail that is off by whole cents belongs to its session if
+    it is off by at most ``allowance`` units and ``allowance_percent`` of what is due (an exchange's fee).
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
     payment_window_secs: Annotated[int, Field(ge=60, le=7 * 86400)] = 30 * 60
     late_window_secs: Annotated[int, Field(ge=0, le=30 * 86400)] = 24 * 3600
+    late: Literal["accept", "hold"] = "accept"
+    tolerance: Decimal = "0"
+    allowance: Decimal = "3"
+    allowance_percent: Annotated[int, Field(ge=0, le=100)] = 10
     accounts: Mapping[str, AccountSection] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file, checked. ``plugins`` maps a plugin's name to the section model it declared."""
+    """The whole file, checked. ``plugins`` maps a plugin's name to the section model it declared.
+
+    ``notes`` are sentences about what works but should not stay so; shown at start and by ``config check``.
+    """
 
     path: Path
     server: ServerSection
@@ -80,6 +217,8 @@ class Config:
     assets: Mapping[str, AssetSection]
     stores: Mapping[str, StoreSection]
     plugins: Mapping[str, Section]
+    log: LogSection = field(default_factory=LogSection)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +246,7 @@ class ConfigRegistry:
     def __init__(self) -> None:
         self.chain_sections: dict[str, type[ChainSection]] = {}
         self.plugin_sections: dict[str, type[Section]] = {}
+        self.hash_keys: set[str] = {"genesis"}
 
     def add_chain_section(self, plugin: str, model: type[ChainSection]) -> None:
         """Declare the model of ``[chains.ID]`` tables that name this plugin."""
@@ -115,3 +255,20 @@ class ConfigRegistry:
     def add_plugin_section(self, plugin: str, model: type[Section]) -> None:
         """Declare the model of ``[plugins.NAME]``; absent from the file, its defaults hold."""
         self.plugin_sections[plugin] = model
+
+    def add_hash_key(self, name: str) -> None:
+        """Declare that 32-byte hex under settings of this name is a hash (``genesis`` is one already); anywhere
+        else it is taken for a private key and refused."""
+        self.hash_keys.add(name)
+
+
+def load(path: Path, registry: ConfigRegistry) -> Config:
+    """Read and check the file at ``path`` with the models that ``registry`` holds.
+
+    Secrets are fetched from where the file says they are. Nothing else is touched: no node, no database.
+
+    :raises ConfigError: with every problem found.
+    """
+    from astrapayd import config_file  # it builds on the models above
+
+    return config_file.load(path, registry)
