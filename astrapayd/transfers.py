@@ -7,7 +7,7 @@ form (EVM: lower-case hex with ``0x``), so that equality is identity.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -111,8 +111,23 @@ class NodeStatus:
     problems: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class WatcherHealth:
+    """How a running watcher sees its node. ``looked_at`` is Unix seconds of the node's last good answer (0: none yet);
+    ``level``: connected, and everything up to the node's head was yielded; ``problem`` one sentence, or empty."""
+
+    level: bool
+    looked_at: int
+    problem: str
+
+
 class Watcher(Protocol):
     """One chain's eyes. Held to by the contract suite in ``astrapayd.testing``."""
+
+    @property
+    def health(self) -> WatcherHealth:
+        """How it goes; read by the core about once a second while :meth:`updates` runs."""
+        ...
 
     async def check(self) -> tuple[NodeStatus, ...]:
         """Ask every configured node who it is, and check chain id, genesis and assets.
@@ -121,7 +136,7 @@ class Watcher(Protocol):
         """
         ...
 
-    def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncIterator[ChainUpdate]:
+    def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         """Follow the chain from the newest of ``recent`` (newest first; empty: begin at the node's head).
 
         Runs until closed; a lost connection is mended inside. The next update is pulled only after the last one is

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, insert, inspect, select, text
 
 from astrapayd.db.engine import Database, DatabaseError
+from astrapayd.db.tables import installation
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -41,6 +43,8 @@ async def upgrade(database: Database) -> str | None:
         config = _alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if connection.execute(select(installation.c.id)).one_or_none() is None:
+            connection.execute(insert(installation).values(id=1, epoch=1, created_at=int(time.time()), last_sequence=0))
 
     try:
         async with database.engine.begin() as connection:

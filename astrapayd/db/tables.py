@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -221,6 +222,7 @@ sessions = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("late_until", BigInteger, nullable=False),
     Column("paid_at", BigInteger),  # set once, when session.paid is written; never cleared
+    Column("open", Boolean, nullable=False),  # the chain can still change it by itself
     Column("code", String(9), nullable=False, unique=True),
     Column("secret_hash", String(64), nullable=False),  # SHA-256 of the browser's session secret
     Column("back_url", String(2000), nullable=False),
@@ -229,7 +231,7 @@ sessions = Table(
     CheckConstraint("late_policy IN ('accept', 'hold')", name="late_policy"),
     Index(None, "store", "opened_at"),
     Index(None, "link_id", "status"),
-    Index(None, "chain", "status"),
+    Index(None, "chain", "open", "status"),
 )
 
 customer_details = Table(  # apart, so that they can be purged without touching the money
@@ -306,15 +308,16 @@ transfers = Table(
     Index(None, "standing"),
 )
 
-credits = Table(  # noqa: A001 - the table's own name; nobody here needs site's credits()
+credits = Table(
     "credits",
     metadata,
     Column("transfer_id", ForeignKey("transfers.id"), primary_key=True),  # a transfer is credited once
     Column("session_id", ForeignKey("sessions.id"), nullable=False),
     Column("credited_by", String(8), nullable=False),
     Column("credited_at", BigInteger, nullable=False),
-    Column("confirmed_told", Boolean, nullable=False),  # payment.confirmed was written for its present block
-    Column("standing_revision", Integer, nullable=False),  # grows at each revert and return: ordinal of its events
+    Column("live", Boolean, nullable=False),  # as last told: seen …
+    Column("confirmed", Boolean, nullable=False),  # … and confirmed
+    Column("turns", Integer, nullable=False),  # how often it went and came back: numbers its events
     CheckConstraint("credited_by IN ('address', 'amount', 'tail', 'payer', 'claim', 'manual')", name="credited_by"),
     Index(None, "session_id"),
 )
@@ -406,7 +409,9 @@ deliveries = Table(
     Column("subject", String(80), nullable=False),  # the event's; order is kept per subscription and subject
     Column("state", String(12), nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("next_attempt_at", BigInteger, nullable=False),
+    Column("next_attempt_at", BigInteger, nullable=False),  # 0: at once, whatever the clock says
+    Column("claimed_until", BigInteger),  # being sent by a worker, until then at the longest
+    Column("forced", Boolean, nullable=False, server_default=false()),  # sent again by hand although superseded
     Column("finished_at", BigInteger),
     UniqueConstraint("sequence", "subscription_id"),  # one delivery per event and subscriber
     CheckConstraint("state IN ('pending', 'accepted', 'parked', 'superseded')", name="state"),

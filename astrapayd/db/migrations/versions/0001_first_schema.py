@@ -197,6 +197,8 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("next_attempt_at", sa.BigInteger(), nullable=False),
+        sa.Column("claimed_until", sa.BigInteger(), nullable=True),
+        sa.Column("forced", sa.Boolean(), server_default=sa.text("0"), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
             "state IN ('pending', 'accepted', 'parked', 'superseded')", name=op.f("ck_deliveries_state")
@@ -297,6 +299,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("late_until", sa.BigInteger(), nullable=False),
         sa.Column("paid_at", sa.BigInteger(), nullable=True),
+        sa.Column("open", sa.Boolean(), nullable=False),
         sa.Column("code", sa.String(length=9), nullable=False),
         sa.Column("secret_hash", sa.String(length=64), nullable=False),
         sa.Column("back_url", sa.String(length=2000), nullable=False),
@@ -314,7 +317,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("code", name=op.f("uq_sessions_code")),
     )
     with op.batch_alter_table("sessions", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_sessions_chain_status"), ["chain", "status"], unique=False)
+        batch_op.create_index(batch_op.f("ix_sessions_chain_open_status"), ["chain", "open", "status"], unique=False)
         batch_op.create_index(batch_op.f("ix_sessions_link_id_status"), ["link_id", "status"], unique=False)
         batch_op.create_index(batch_op.f("ix_sessions_store_opened_at"), ["store", "opened_at"], unique=False)
 
@@ -397,8 +400,9 @@ def upgrade() -> None:
         sa.Column("session_id", sa.String(length=40), nullable=False),
         sa.Column("credited_by", sa.String(length=8), nullable=False),
         sa.Column("credited_at", sa.BigInteger(), nullable=False),
-        sa.Column("confirmed_told", sa.Boolean(), nullable=False),
-        sa.Column("standing_revision", sa.Integer(), nullable=False),
+        sa.Column("live", sa.Boolean(), nullable=False),
+        sa.Column("confirmed", sa.Boolean(), nullable=False),
+        sa.Column("turns", sa.Integer(), nullable=False),
         sa.CheckConstraint(
             "credited_by IN ('address', 'amount', 'tail', 'payer', 'claim', 'manual')",
             name=op.f("ck_credits_credited_by"),
@@ -503,7 +507,7 @@ def downgrade() -> None:
     with op.batch_alter_table("sessions", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_sessions_store_opened_at"))
         batch_op.drop_index(batch_op.f("ix_sessions_link_id_status"))
-        batch_op.drop_index(batch_op.f("ix_sessions_chain_status"))
+        batch_op.drop_index(batch_op.f("ix_sessions_chain_open_status"))
 
     op.drop_table("sessions")
     with op.batch_alter_table("delivery_attempts", schema=None) as batch_op:

@@ -1,0 +1,292 @@
+"""Applies changes to sessions inside a transaction that somebody else began: the one place that writes them.
+
+For each session: lock the row, see what its credits are on the chain now, let the state machine decide, and write the
+new state, its line of the story, its events with their deliveries, and what follows (the order's fulfilment, a
+reservation for the rest of an underpaid amount). Nothing here calls a plugin or the network.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from astrapayd.chains import Chain, ChainRegistry
+from astrapayd.db import chains as chain_queries
+from astrapayd.db import outbox
+from astrapayd.db import sessions as session_queries
+from astrapayd.db import transfers as transfer_queries
+from astrapayd.db.sessions import SessionRow
+from astrapayd.db.transfers import CreditRow
+from astrapayd.event_data import amount_text, session_data
+from astrapayd.events import EventType
+from astrapayd.matching import AmountSpaceFull, choose_tail, due_amount
+from astrapayd.money import round_up
+from astrapayd.sessions import Cancelled, Change, Credit, Looked, Session, SessionEvent, Settled, Status, transition
+
+_TAIL_TRIES = 20
+
+
+class NoSuchSession(Exception):
+    """There is no session with that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainView:
+    """The chain as the transaction leaves it. ``time`` is the head's own time, Unix seconds."""
+
+    head_height: int
+    final_height: int
+    time: int
+
+
+class Bookkeeping:
+    """Writes sessions. ``now`` answers Unix seconds; it dates what is written and decides nothing."""
+
+    def __init__(self, registry: ChainRegistry, now: Callable[[], int]) -> None:
+        self._registry = registry
+        self._now = now
+
+    async def look(
+        self,
+        tx: AsyncConnection,
+        session_ids: Iterable[str],
+        view: ChainView,
+        cause: str,
+        rules: dict[str, list[str]] | None = None,
+    ) -> set[str]:
+        """Compute these sessions anew from the chain; answers those that changed.
+
+        :param cause: what happened, for the story, such as ``ethereum block 123``.
+        :param rules: why new credits were given, by session.
+        """
+        rows = await session_queries.load_sessions(tx, session_ids, self._registry, lock=True)
+        credit_rows = await transfer_queries.load_credits(tx, list(rows))
+        fulfilled = await session_queries.fulfilled_by(tx, rows.values())
+        changed = set()
+        # The oldest first: where two sessions of one order become payable in one block, it is the one fulfilled.
+        for row in sorted(rows.values(), key=lambda r: (r.opened_at, r.id)):
+            chain = self._registry[row.chain]
+            order = (row.store, row.order_key)
+            seen = tuple(_credit(row.state, c, chain, view) for c in credit_rows[row.id])
+            look = Looked(seen, view.time, order_taken=fulfilled.get(order, row.id) != row.id)
+            after, events = transition(row.state, look)
+            if after == row.state:
+                continue
+            changed.add(row.id)
+            for credit in seen:
+                await _save_told(tx, credit)
+            why = "; ".join((rules or {}).get(row.id, [])) or _rule(row.state, after)
+            await self._write(tx, row, after, events, credit_rows[row.id], view, cause, why)
+            if after.announced and not row.state.announced:
+                fulfilled[order] = row.id
+            await self._reserve_rest(tx, replace(row, state=after), view)
+        return changed
+
+    async def decide(self, tx: AsyncConnection, session_id: str, change: Cancelled | Settled) -> Session:
+        """Apply what a person decided.
+
+        :raises NoSuchSession: if there is none with that id.
+        :raises astrapayd.sessions.NotPossible: if its status does not allow it.
+        """
+        rows = await session_queries.load_sessions(tx, [session_id], self._registry, lock=True)
+        if session_id not in rows:
+            raise NoSuchSession(session_id)
+        row = rows[session_id]
+        credit_rows = await transfer_queries.load_credits(tx, [session_id])
+        after, events = transition(row.state, change)
+        view = await self.committed_view(tx, row.chain)
+        await self._write(
+            tx, row, after, events, credit_rows[session_id], view, _cause(change), _rule(row.state, after)
+        )
+        return after
+
+    async def opened(self, tx: AsyncConnection, row: SessionRow, view: ChainView, source: str) -> None:
+        """Tell of a session that was just inserted at revision 1, and begin its story."""
+        events = (
+            SessionEvent(EventType.SESSION_CREATED, 0),
+            SessionEvent(EventType.SESSION_PENDING, row.state.revision),
+        )
+        await self._tell(tx, row, events, [], view)
+        await session_queries.insert_change(
+            tx,
+            row.id,
+            revision=row.state.revision,
+            at=self._now(),
+            cause=f"opened by {source}",
+            rule=f"only transfers above block {row.opened_height} can pay it",
+            result=_result(row.state, row, events),
+        )
+
+    async def committed_view(self, tx: AsyncConnection, chain_id: str) -> ChainView:
+        """The chain as last committed; before its first block, height and time are 0."""
+        chain = await chain_queries.load_chain(tx, chain_id)
+        blocks = await chain_queries.recent_blocks(tx, chain_id)
+        if chain is None or not blocks:
+            return ChainView(0, -1, 0)
+        return ChainView(blocks[0].height, chain.final_height, blocks[0].time)
+
+    async def _write(
+        self,
+        tx: AsyncConnection,
+        row: SessionRow,
+        after: Session,
+        events: Sequence[SessionEvent],
+        credit_rows: Sequence[CreditRow],
+        view: ChainView,
+        cause: str,
+        rule: str,
+    ) -> None:
+        first_paid = after.announced and not row.state.announced
+        paid_at = self._now() if first_paid else None
+        await session_queries.save_session(tx, after, paid_at=paid_at)
+        new_row = replace(row, state=after, paid_at=paid_at if first_paid else row.paid_at)
+        # The merchant's word outranks the rule of one fulfilment per order: then the first fulfilment stands.
+        if first_paid and (row.store, row.order_key) not in await session_queries.fulfilled_by(tx, [row]):
+            await session_queries.fulfil_order(tx, row, self._now())
+        await session_queries.insert_change(
+            tx,
+            row.id,
+            revision=after.revision,
+            at=self._now(),
+            cause=cause,
+            rule=rule,
+            result=_result(after, row, events),
+        )
+        await self._tell(tx, new_row, events, credit_rows, view)
+
+    async def _tell(
+        self,
+        tx: AsyncConnection,
+        row: SessionRow,
+        events: Sequence[SessionEvent],
+        credit_rows: Sequence[CreditRow],
+        view: ChainView,
+    ) -> None:
+        chain = self._registry[row.chain]
+        data = session_data(row, credit_rows, chain, view.head_height, row.paid_at)
+        for event in events:
+            body = data
+            if event.transfer_id is not None:
+                body = {**data, "payment": next(p for p in data["payments"] if p["id"] == event.transfer_id)}
+            await outbox.append_event(
+                tx,
+                type=event.type,
+                store=row.store,
+                subject=row.id,
+                about=event.transfer_id or "",
+                ordinal=event.ordinal,
+                created_at=self._now(),
+                data=body,
+            )
+
+    async def _reserve_rest(self, tx: AsyncConnection, row: SessionRow, view: ChainView) -> None:
+        """An underpaid session on a shared address gets an exact amount for the rest, with a tail of its own."""
+        state, asset = row.state, row.asset
+        if state.status is not Status.PENDING or not 0 < state.received_base < state.enough_base:
+            return
+        held = await session_queries.reservations_of(tx, row.id)
+        if held[0].tail is None:
+            return  # an address of its own: whatever comes there is this session's
+        rest_base = round_up(state.missing_base, asset.price_step_base)
+        if any(r.purpose == "rest" and r.tail and r.due_base == due_amount(rest_base, r.tail, asset) for r in held):
+            return
+        try:
+            await reserve_tail(tx, row, rest_base, purpose="rest", now=self._now(), height=view.head_height)
+        except AmountSpaceFull:
+            return  # the page then asks to complete the amount with the merchant's help; nothing is lost
+
+
+async def reserve_tail(
+    tx: AsyncConnection, row: SessionRow, price_base: int, *, purpose: str, now: int, height: int
+) -> int:
+    """Reserve a free tail on the session's address and answer the amount due with it (base units).
+
+    The database refuses a tail that somebody else took meanwhile; then another is tried.
+
+    :raises AmountSpaceFull: if none is free.
+    """
+    for _ in range(_TAIL_TRIES):
+        taken, released = await session_queries.taken_tails(tx, row.address_id, row.asset.id)
+        tail = choose_tail(price_base, row.asset, taken, lambda t: released.get(t, 0), secrets.randbelow)  # noqa: B023
+        due_base = due_amount(price_base, tail, row.asset)
+        try:
+            async with tx.begin_nested():
+                await session_queries.insert_reservation(
+                    tx, row, purpose=purpose, tail=tail, due_base=due_base, opened_at=now, height=height
+                )
+        except IntegrityError:
+            continue
+        return due_base
+    raise AmountSpaceFull
+
+
+def _credit(session: Session, row: CreditRow, chain: Chain, view: ChainView) -> Credit:
+    transfer = row.transfer
+    height = transfer.block_height
+    mined = transfer.live and height is not None
+    confirmed = mined and chain.confirmations.reached(height or 0, view.head_height, view.final_height)
+    return Credit(
+        transfer_id=transfer.id,
+        amount_base=transfer.amount_base,
+        on_time=min(transfer.first_seen_at, transfer.block_time or transfer.first_seen_at) <= session.expires_at,
+        live=transfer.live,
+        confirmed=confirmed,
+        final=mined and chain.final.reached(height or 0, view.head_height, view.final_height),
+        was_live=row.live,
+        was_confirmed=row.confirmed,
+        turns=row.turns,
+    )
+
+
+async def _save_told(tx: AsyncConnection, credit: Credit) -> None:
+    told = credit.told()
+    if told != credit:
+        await transfer_queries.save_told(
+            tx, credit.transfer_id, live=told.was_live, confirmed=told.was_confirmed, turns=told.turns
+        )
+
+
+def _cause(change: Change) -> str:
+    match change:
+        case Cancelled(by):
+            return f"cancelled by {by}"
+        case Settled(by, note):
+            return f"settled by {by}: {note}" if note else f"settled by {by}"
+        case Looked():
+            raise AssertionError("a look has its own cause")
+
+
+def _rule(before: Session, after: Session) -> str:
+    """Why the status is what it is, in one sentence for the story."""
+    if after.status is before.status:
+        if after.received_base != before.received_base:
+            return "the chain's payments for it changed"
+        return "its flags or confirmations changed"
+    match after.status:
+        case Status.PAID:
+            return "settled by hand" if not after.confirmed_base else "what is confirmed covers what was due"
+        case Status.PROCESSING:
+            return "what was received covers what was due; it waits for confirmations"
+        case Status.EXPIRED:
+            return "the chain has passed the end of the payment window, and less than what was due had come"
+        case Status.PENDING:
+            return "what is left on the chain no longer covers what was due"
+        case Status.CANCELLED:
+            return "nothing had been received"
+        case Status.DRAFT:
+            return "the form is not filled in"
+
+
+def _result(after: Session, row: SessionRow, events: Sequence[SessionEvent]) -> dict[str, object]:
+    return {
+        "status": after.status,
+        "flags": sorted(after.flags),
+        "due": amount_text(after.due_base, row.asset),
+        "received": amount_text(after.received_base, row.asset),
+        "confirmed": amount_text(after.confirmed_base, row.asset),
+        "events": [event.type for event in events],
+    }

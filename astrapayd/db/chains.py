@@ -1,0 +1,235 @@
+"""Queries on chains: the head and its fence, the blocks kept until final, and what is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from astrapayd.db.tables import addresses, chain_blocks, chains, tail_spaces
+from astrapayd.money import Asset
+from astrapayd.transfers import BlockRef, ChainUpdate, Watched
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRow:
+    """One chain as committed. ``looked_at`` is Unix seconds; ``level``: its watcher is live and level with its node."""
+
+    id: str
+    network: str
+    genesis: str
+    head_height: int | None
+    head_hash: str | None
+    final_height: int
+    watcher_epoch: int
+    watch_version: int
+    level: bool
+    looked_at: int
+    problem: str
+
+
+async def load_chain(connection: AsyncConnection, chain_id: str) -> ChainRow | None:
+    """The chain's row, or None before its first start."""
+    row = (await connection.execute(select(chains).where(chains.c.id == chain_id))).one_or_none()
+    return ChainRow(**row._mapping) if row is not None else None
+
+
+async def insert_chain(tx: AsyncConnection, chain_id: str, network: str) -> None:
+    """A chain that this database sees for the first time."""
+    await tx.execute(
+        insert(chains).values(
+            id=chain_id,
+            network=network,
+            final_height=-1,
+            watcher_epoch=0,
+            watch_version=0,
+            level=False,
+            looked_at=0,
+        )
+    )
+
+
+async def begin_epoch(tx: AsyncConnection, chain_id: str) -> int:
+    """Take the chain for a new watcher: whatever an older one still sends is refused from now on."""
+    statement = (
+        update(chains)
+        .where(chains.c.id == chain_id)
+        .values(watcher_epoch=chains.c.watcher_epoch + 1, level=False)
+        .returning(chains.c.watcher_epoch)
+    )
+    return int((await tx.execute(statement)).scalar_one())
+
+
+async def move_head(tx: AsyncConnection, step: ChainUpdate, epoch: int) -> bool:
+    """Compare-and-swap of the head; False if the watcher lost its epoch or the head is no longer ``step.base``."""
+    base_hash = step.base.hash if step.base else None
+    moved = await tx.execute(
+        update(chains)
+        .where(
+            chains.c.id == step.chain,
+            chains.c.watcher_epoch == epoch,
+            chains.c.head_hash == base_hash if base_hash is not None else chains.c.head_hash.is_(None),
+        )
+        .values(head_height=step.head.height, head_hash=step.head.hash, final_height=step.final_height)
+    )
+    return moved.rowcount == 1
+
+
+async def record_look(
+    tx: AsyncConnection, chain_id: str, epoch: int, *, level: bool, looked_at: int, problem: str
+) -> None:
+    """What the watcher says of itself between updates; ignored from a watcher that lost its epoch.
+
+    ``looked_at`` 0 leaves the last good look as it was.
+    """
+    values = {"level": level, "problem": problem} | ({"looked_at": looked_at} if looked_at else {})
+    await tx.execute(update(chains).where(chains.c.id == chain_id, chains.c.watcher_epoch == epoch).values(values))
+
+
+async def record_genesis(tx: AsyncConnection, chain_id: str, genesis: str) -> None:
+    """Remember which chain this database follows; two chains can share an id (every dev chain does)."""
+    await tx.execute(update(chains).where(chains.c.id == chain_id).values(genesis=genesis))
+
+
+async def recent_blocks(connection: AsyncConnection, chain_id: str) -> tuple[BlockRef, ...]:
+    """The blocks kept until final, newest first."""
+    rows = await connection.execute(
+        select(chain_blocks.c.height, chain_blocks.c.hash, chain_blocks.c.parent, chain_blocks.c.time)
+        .where(chain_blocks.c.chain == chain_id)
+        .order_by(chain_blocks.c.height.desc())
+    )
+    return tuple(BlockRef(*row) for row in rows)
+
+
+async def replace_blocks(
+    tx: AsyncConnection, chain_id: str, disconnected: Sequence[BlockRef], connected: Sequence[BlockRef]
+) -> None:
+    """Take blocks off the kept branch and put others on."""
+    if disconnected:
+        await tx.execute(
+            delete(chain_blocks).where(
+                chain_blocks.c.chain == chain_id, chain_blocks.c.hash.in_([b.hash for b in disconnected])
+            )
+        )
+    if connected:
+        await tx.execute(
+            insert(chain_blocks),
+            [
+                {"chain": chain_id, "height": b.height, "hash": b.hash, "parent": b.parent, "time": b.time}
+                for b in connected
+            ],
+        )
+
+
+async def forget_blocks(tx: AsyncConnection, chain_id: str, below_height: int) -> None:
+    """Drop kept blocks below a height; the caller knows them to be final."""
+    await tx.execute(delete(chain_blocks).where(chain_blocks.c.chain == chain_id, chain_blocks.c.height < below_height))
+
+
+async def load_watched(connection: AsyncConnection, chain_id: str, assets: Iterable[Asset]) -> Watched:
+    """Everything watched on a chain: retired addresses too, since a customer may still pay to one."""
+    row = (await connection.execute(select(chains.c.watch_version).where(chains.c.id == chain_id))).scalar_one()
+    found = await connection.execute(select(addresses.c.address).where(addresses.c.chain == chain_id))
+    assets = tuple(assets)
+    return Watched(
+        version=int(row),
+        addresses=frozenset(found.scalars()),
+        contracts=frozenset(a.contract for a in assets if a.contract is not None),
+        native=any(a.contract is None for a in assets),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRow:
+    """A receiving address. ``derived``: it belongs to one session, and no tail is needed."""
+
+    id: int
+    chain: str
+    address: str
+    store: str
+    derived: bool
+
+
+async def load_addresses(connection: AsyncConnection, chain_id: str) -> dict[str, AddressRow]:
+    """Every receiving address of a chain, by address."""
+    rows = await connection.execute(
+        select(addresses.c.id, addresses.c.chain, addresses.c.address, addresses.c.store, addresses.c.derivation)
+        .where(addresses.c.chain == chain_id)
+        .order_by(addresses.c.id)
+    )
+    return {
+        row.address: AddressRow(row.id, row.chain, row.address, row.store, row.derivation is not None) for row in rows
+    }
+
+
+async def synchronise_addresses(
+    tx: AsyncConnection, chain_id: str, configured: Mapping[str, str], now: int
+) -> dict[str, str]:
+    """Make the static addresses of a chain those of the configuration (address → store).
+
+    An address that left the configuration is retired, not forgotten. Answers those that the database knows as another
+    store's (address → that store); then nothing was changed.
+    """
+    known = {
+        row.address: row
+        for row in await tx.execute(
+            select(addresses.c.id, addresses.c.address, addresses.c.store, addresses.c.retired_at).where(
+                addresses.c.chain == chain_id, addresses.c.derivation.is_(None)
+            )
+        )
+    }
+    foreign = {a: known[a].store for a, store in configured.items() if a in known and known[a].store != store}
+    if foreign:
+        return foreign
+    added = [a for a in configured if a not in known]
+    if added:
+        version = await next_watch_version(tx, chain_id)
+        await tx.execute(
+            insert(addresses),
+            [{"chain": chain_id, "address": a, "store": configured[a], "added_version": version} for a in added],
+        )
+    for address, row in known.items():
+        retired = None if address in configured else now
+        if (row.retired_at is None) != (retired is None):
+            await tx.execute(update(addresses).where(addresses.c.id == row.id).values(retired_at=retired))
+    return {}
+
+
+async def next_watch_version(tx: AsyncConnection, chain_id: str) -> int:
+    """Begin a new version of the watched set, in the transaction that adds to it."""
+    statement = (
+        update(chains)
+        .where(chains.c.id == chain_id)
+        .values(watch_version=chains.c.watch_version + 1)
+        .returning(chains.c.watch_version)
+    )
+    return int((await tx.execute(statement)).scalar_one())
+
+
+async def fix_tail_space(tx: AsyncConnection, address_id: int, asset: Asset) -> tuple[int, int] | None:
+    """Bind an address to the asset's price decimals and tail digits at its first use.
+
+    Answers the numbers that it is bound to if they are others: then amounts reserved before would no longer be told
+    apart, and nothing may be reserved.
+    """
+    space = (
+        await tx.execute(
+            select(tail_spaces.c.price_decimals, tail_spaces.c.tail_digits).where(
+                and_(tail_spaces.c.address_id == address_id, tail_spaces.c.asset == asset.id)
+            )
+        )
+    ).one_or_none()
+    if space is None:
+        await tx.execute(
+            insert(tail_spaces).values(
+                address_id=address_id,
+                asset=asset.id,
+                price_decimals=asset.price_decimals,
+                tail_digits=asset.tail_digits,
+            )
+        )
+        return None
+    bound = (int(space.price_decimals), int(space.tail_digits))
+    return None if bound == (asset.price_decimals, asset.tail_digits) else bound

@@ -1,0 +1,101 @@
+"""The ``data`` of events about sessions and transfers, as ``docs/events.md`` shows it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from astrapayd.chains import Chain
+from astrapayd.db.sessions import SessionRow
+from astrapayd.db.transfers import CreditRow, TransferRow
+from astrapayd.events import iso_time
+from astrapayd.money import Asset, format_amount
+
+
+def session_data(
+    row: SessionRow, credit_rows: Sequence[CreditRow], chain: Chain, head_height: int, paid_at: int | None
+) -> dict[str, Any]:
+    """A session with all its payments, as it is after the change that the event tells of."""
+    state, asset = row.state, row.asset
+    return {
+        "session": {
+            "id": row.id,
+            "revision": state.revision,
+            "status": state.status,
+            "flags": sorted(state.flags),
+            "link": row.link_id,
+            "checkout": row.checkout_id,
+            "order": row.order_ref,
+            "code": row.code,
+            "price": {"amount": row.price, "currency": row.currency},
+            "asset": asset_data(asset),
+            "address": chain.display_address(row.address),
+            "due": amount_text(state.due_base, asset),
+            "received": amount_text(state.received_base, asset),
+            "confirmed": amount_text(state.confirmed_base, asset),
+            "opened_at": iso_time(row.opened_at),
+            "expires_at": iso_time(state.expires_at),
+            "paid_at": iso_time(paid_at) if paid_at is not None else None,
+            "customer": dict(row.customer),
+            "metadata": dict(row.metadata),
+        },
+        "payments": [payment_data(credit, asset, chain, head_height) for credit in credit_rows],
+    }
+
+
+def payment_data(credit: CreditRow, asset: Asset, chain: Chain, head_height: int) -> dict[str, Any]:
+    """A credited transfer. ``confirmations`` is 0 while it is in no block."""
+    transfer = credit.transfer
+    return {
+        "id": transfer.id,
+        "amount": amount_text(transfer.amount_base, asset),
+        "tx": transfer.tx,
+        "kind": transfer.kind,
+        "ordinal": transfer.ordinal,
+        "from": chain.display_address(transfer.sender),
+        "state": transfer.state,
+        "block": block_data(transfer),
+        "confirmations": confirmations(transfer, head_height),
+        "credited_by": credit.credited_by,
+    }
+
+
+def unmatched_data(transfer: TransferRow, asset: Asset, chain: Chain, address: str) -> dict[str, Any]:
+    """A transfer that no rule covers, with the reason and the likeliest sessions."""
+    return {
+        "transfer": {
+            "id": transfer.id,
+            "amount": amount_text(transfer.amount_base, asset),
+            "asset": asset_data(asset),
+            "address": chain.display_address(address),
+            "tx": transfer.tx,
+            "kind": transfer.kind,
+            "ordinal": transfer.ordinal,
+            "from": chain.display_address(transfer.sender),
+            "block": block_data(transfer),
+            "reason": transfer.reason,
+            "candidates": [{"session": c.session_id, "reason": c.reason} for c in transfer.candidates],
+        }
+    }
+
+
+def asset_data(asset: Asset) -> dict[str, Any]:
+    """What an asset is called, here and everywhere (CAIP-19)."""
+    return {"id": asset.id, "symbol": asset.symbol, "chain": asset.chain, "caip19": asset.caip19}
+
+
+def block_data(transfer: TransferRow) -> dict[str, Any] | None:
+    """The block that a transfer is in, or None."""
+    if transfer.block_height is None or transfer.block_time is None:
+        return None
+    return {"height": transfer.block_height, "hash": transfer.block_hash, "time": iso_time(transfer.block_time)}
+
+
+def amount_text(base: int, asset: Asset) -> str:
+    """An amount of an asset as decimal text, with at least its price decimals."""
+    return format_amount(base, asset.decimals, at_least=asset.price_decimals)
+
+
+def confirmations(transfer: TransferRow, head_height: int) -> int:
+    """How many blocks stand on the transfer, its own included; 0 while it is in none."""
+    return max(head_height - transfer.block_height + 1, 0) if transfer.block_height is not None else 0

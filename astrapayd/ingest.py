@@ -1,0 +1,231 @@
+"""One update of a chain, one transaction: the only way in which what a node said becomes payments.
+
+A crash at any point replays from the committed head and changes nothing twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from astrapayd.bookkeeping import Bookkeeping, ChainView
+from astrapayd.chains import Chain, ChainRegistry
+from astrapayd.db import chains as chain_queries
+from astrapayd.db import outbox
+from astrapayd.db import sessions as session_queries
+from astrapayd.db import transfers as transfer_queries
+from astrapayd.db.chains import AddressRow
+from astrapayd.db.engine import Database
+from astrapayd.db.transfers import TransferRow
+from astrapayd.event_data import unmatched_data
+from astrapayd.events import EventType
+from astrapayd.ids import new_id
+from astrapayd.matching import Allowance, Arrival, Matched, Reservation, Unmatched, match
+from astrapayd.money import Asset
+from astrapayd.sessions import Cancelled, Session, Settled
+from astrapayd.transfers import ChainUpdate, Transfer
+
+
+class Refused(Exception):
+    """The update cannot be applied; the watcher begins again from the committed head."""
+
+
+class Fenced(Refused):
+    """Another watcher holds the chain now, or the head is no longer what the update was made from."""
+
+
+class StaleWatch(Refused):
+    """An address was added after the update was fetched: it must be fetched again to see that address too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a committed update did. ``transfers`` counts those seen, ``sessions`` are the ones that changed."""
+
+    sessions: frozenset[str]
+    transfers: int
+
+
+class Ingest:
+    """The only writer of payment state. ``now`` answers Unix seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: ChainRegistry,
+        allowances: Mapping[str, Allowance],
+        now: Callable[[], int] = lambda: int(time.time()),
+    ) -> None:
+        """:param allowances: by store."""
+        self._database = database
+        self._registry = registry
+        self._allowances = allowances
+        self._now = now
+        self.books = Bookkeeping(registry, now)
+
+    async def apply(self, step: ChainUpdate, epoch: int) -> Applied:
+        """Apply an update whole or not at all.
+
+        1. Move the head by compare-and-swap, which fences an old watcher and locks the chain's row.
+        2. Take transfers out of disconnected blocks, and put the new branch in their place.
+        3. Write transfers that are new or moved.
+        4. Match those that are not counted for a session yet.
+        5. Compute anew every session that the update can have changed; events and deliveries are written with it.
+        6. Release what is past its late window, forget blocks that are final.
+
+        :raises Fenced: if the watcher's epoch or base is no longer the committed one.
+        :raises StaleWatch: if the update was made with an older set of addresses.
+        """
+        chain = self._registry[step.chain]
+        async with self._database.write() as tx:
+            if not await chain_queries.move_head(tx, step, epoch):
+                raise Fenced(f"the head of {step.chain} is no longer the one that this update was made from")
+            committed = await chain_queries.load_chain(tx, step.chain)
+            if committed is None or step.watch_version < committed.watch_version:
+                raise StaleWatch(f"an address of {step.chain} was added while the update was fetched")
+
+            touched = await transfer_queries.take_out_of_blocks(tx, step.chain, step.disconnected)
+            touched += await transfer_queries.mark_replaced(tx, step.chain, step.replaced)
+            await chain_queries.replace_blocks(tx, step.chain, step.disconnected, step.connected)
+
+            view = ChainView(step.head.height, step.final_height, step.head.time)
+            arrived, to_match = await self._write_transfers(tx, chain, step)
+            rules = await self._match(tx, chain, to_match)
+            sessions = await transfer_queries.credited_sessions(tx, touched + arrived)
+            sessions |= set(rules)
+            sessions |= await session_queries.sessions_to_look_at(tx, step.chain, view.time)
+            changed = await self.books.look(tx, sessions, view, f"{step.chain} block {step.head.height}", rules)
+
+            await session_queries.release_reservations(tx, step.chain, view.time)
+            await self._forget_final(tx, chain, view)
+        return Applied(frozenset(changed), len(arrived))
+
+    async def change(self, session_id: str, change: Cancelled | Settled) -> Session:
+        """Apply what a person decided about a session.
+
+        :raises astrapayd.bookkeeping.NoSuchSession: if there is none with that id.
+        :raises astrapayd.sessions.NotPossible: if its status does not allow it.
+        """
+        async with self._database.write() as tx:
+            return await self.books.decide(tx, session_id, change)
+
+    async def _write_transfers(
+        self, tx: AsyncConnection, chain: Chain, step: ChainUpdate
+    ) -> tuple[list[str], list[tuple[TransferRow, AddressRow]]]:
+        """Ids of all that arrived, and those that no session is credited with yet."""
+        if not step.transfers:
+            return [], []
+        receiving = await chain_queries.load_addresses(tx, step.chain)
+        assets = {asset.contract: asset for asset in chain.assets.values()}
+        known = await transfer_queries.load_by_identity(tx, step.chain, {t.identity for t in step.transfers})
+        arrived: list[str] = []
+        to_match: list[tuple[TransferRow, AddressRow]] = []
+        for transfer in step.transfers:
+            address, asset = receiving.get(transfer.recipient), assets.get(transfer.contract)
+            if address is None or asset is None:
+                continue  # watched no longer, or never ours: a watcher may send more than it was asked for
+            row = known.get(transfer.identity)
+            if row is None:
+                row = self._new_row(transfer, chain, asset, address, step)
+                await transfer_queries.insert_transfer(tx, row)
+                known[transfer.identity] = row
+            elif transfer.block is not None:
+                row = await _moved(tx, row, transfer)
+            arrived.append(row.id)
+            # Mined again in another block, an unmatched one may now lie above the opening that it lay below.
+            if row.standing == "unmatched":
+                to_match.append((row, address))
+        return arrived, to_match
+
+    def _new_row(
+        self, transfer: Transfer, chain: Chain, asset: Asset, address: AddressRow, step: ChainUpdate
+    ) -> TransferRow:
+        block = transfer.block
+        return TransferRow(
+            id=new_id("pay"),
+            chain=chain.id,
+            tx=transfer.tx,
+            kind=transfer.kind,
+            ordinal=transfer.ordinal,
+            asset=asset.id,
+            sender=transfer.sender,
+            address_id=address.id,
+            amount_base=transfer.amount_base,
+            state="mined" if block else "unconfirmed",
+            block_height=block.height if block else None,
+            block_hash=block.hash if block else None,
+            block_time=block.time if block else None,
+            first_seen_at=block.time if block else self._now(),
+            first_seen_height=block.height if block else step.head.height,
+            standing="unmatched",
+            reason="",
+            candidates=(),
+        )
+
+    async def _match(
+        self, tx: AsyncConnection, chain: Chain, arrived: list[tuple[TransferRow, AddressRow]]
+    ) -> dict[str, list[str]]:
+        """Credit what a rule covers, tell of the rest; answers why, by credited session."""
+        rules: dict[str, list[str]] = {}
+        if not arrived:
+            return rules
+        held = await session_queries.live_reservations(tx, sorted({a.id for _, a in arrived}), self._registry)
+        for row, address in arrived:
+            verdict = self._verdict(row, address, held[address.id])
+            match verdict:
+                case Matched(session_id, reason, rule):
+                    await transfer_queries.insert_credit(tx, row.id, session_id, reason, self._now())
+                    await transfer_queries.set_standing(tx, row.id, "credited", rule, ())
+                    rules.setdefault(session_id, []).append(rule)
+                case Unmatched(why, candidates):
+                    if row.reason == why:
+                        continue  # mined again, and still nobody's: it was told
+                    await transfer_queries.set_standing(tx, row.id, "unmatched", why, candidates)
+                    await self._tell_unmatched(tx, chain, row, address, verdict)
+        return rules
+
+    def _verdict(self, row: TransferRow, address: AddressRow, held: list[Reservation]) -> Matched | Unmatched:
+        asset = self._registry.asset(row.asset)
+        arrival = Arrival(asset, row.amount_base, row.block_height, row.first_seen_height)
+        return match(arrival, held, self._allowances.get(address.store, Allowance()))
+
+    async def _tell_unmatched(
+        self, tx: AsyncConnection, chain: Chain, row: TransferRow, address: AddressRow, verdict: Unmatched
+    ) -> None:
+        asset = self._registry.asset(row.asset)
+        told = replace(row, reason=verdict.reason, candidates=verdict.candidates)
+        await outbox.append_event(
+            tx,
+            type=EventType.TRANSFER_UNMATCHED,
+            store=address.store,
+            subject=row.id,
+            about=row.block_hash or "",  # mined again elsewhere, it is told again if the reason changed
+            ordinal=0,
+            created_at=self._now(),
+            data=unmatched_data(told, asset, chain, address.address),
+        )
+
+    async def _forget_final(self, tx: AsyncConnection, chain: Chain, view: ChainView) -> None:
+        """Keep every block that may still be disconnected, and one final block below as an anchor."""
+        depth = chain.final
+        final_height = view.final_height if depth.blocks is None else view.head_height - depth.blocks + 1
+        await chain_queries.forget_blocks(tx, chain.id, min(final_height, view.head_height))
+
+
+async def _moved(tx: AsyncConnection, row: TransferRow, transfer: Transfer) -> TransferRow:
+    """Seen before, and now (again) in a block. The first sight counts for being on time, whichever came first."""
+    block = transfer.block
+    assert block is not None
+    first_seen_at = min(row.first_seen_at, block.time)
+    await transfer_queries.put_in_block(tx, row.id, block, first_seen_at)
+    return replace(
+        row,
+        state="mined",
+        block_height=block.height,
+        block_hash=block.hash,
+        block_time=block.time,
+        first_seen_at=first_seen_at,
+    )

@@ -1,0 +1,205 @@
+"""Payment links: the rules that a draft must keep, and whether a link can be paid. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from astrapayd.money import MAX_AMOUNT_BASE, AmountError, Asset, parse_price
+
+MAX_TITLE = 200
+MAX_TEXT = 5_000
+MAX_METADATA = 20
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+
+
+class LinkStatus(StrEnum):
+    """Whether a link is offered."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    ARCHIVED = "archived"
+
+
+class Unavailable(StrEnum):
+    """Why a link cannot be paid now."""
+
+    PAUSED = "paused"
+    ARCHIVED = "archived"
+    EXPIRED = "expired"
+    SOLD_OUT = "sold out"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A sharable request for payment. ``price`` is decimal text in ``currency``; ``assets`` are the ids accepted.
+
+    ``max_uses`` None: no limit; ``expires_at`` is Unix seconds, None: never.
+    """
+
+    id: str
+    store: str
+    slug: str
+    source: str
+    status: LinkStatus
+    title: str
+    description: str
+    instructions: str
+    price: str
+    currency: str
+    assets: tuple[str, ...]
+    max_uses: int | None
+    expires_at: int | None
+    back_url: str
+    metadata: Mapping[str, str]
+    revision: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDraft:
+    """What a merchant asks for. ``assets`` empty: every asset of the store that carries the currency's symbol.
+
+    ``slug`` empty: one is made from the title.
+    """
+
+    store: str
+    title: str
+    price: str
+    currency: str
+    assets: tuple[str, ...] = ()
+    description: str = ""
+    instructions: str = ""
+    slug: str = ""
+    max_uses: int | None = None
+    expires_at: int | None = None
+    back_url: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One thing wrong in a draft: the field's name and one sentence that says how to mend it."""
+
+    field: str
+    reason: str
+
+
+class DraftError(Exception):
+    """The draft cannot become a link; ``problems`` holds everything found."""
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{p.field}: {p.reason}" for p in problems))
+        self.problems = tuple(problems)
+
+
+def check_draft(draft: LinkDraft, offered: Sequence[Asset], now: int) -> tuple[Asset, ...]:
+    """The assets that the link will accept.
+
+    :param offered: what the store can be paid in.
+    :raises DraftError: with everything that is wrong.
+    """
+    problems: list[FieldProblem] = []
+    if not 1 <= len(draft.title.strip()) <= MAX_TITLE:
+        problems.append(FieldProblem("title", f"write 1 to {MAX_TITLE} characters that say what is paid for"))
+    texts = {"description": draft.description, "instructions": draft.instructions}
+    problems.extend(
+        FieldProblem(name, f"is longer than {MAX_TEXT} characters: shorten it")
+        for name, text in texts.items()
+        if len(text) > MAX_TEXT
+    )
+    if draft.slug and not _SLUG.fullmatch(draft.slug):
+        problems.append(FieldProblem("slug", "use 1 to 64 of a-z, 0-9 and inner dashes"))
+    if draft.max_uses is not None and draft.max_uses < 1:
+        problems.append(FieldProblem("max_uses", "must be at least 1; leave it out for no limit"))
+    if draft.expires_at is not None and draft.expires_at <= now:
+        problems.append(FieldProblem("expires_at", "lies in the past: choose a later time"))
+    if draft.back_url and not _is_web_url(draft.back_url):
+        problems.append(FieldProblem("back_url", "must be a whole http:// or https:// address"))
+    if len(draft.metadata) > MAX_METADATA or any(len(k) > 40 or len(v) > 500 for k, v in draft.metadata.items()):
+        problems.append(FieldProblem("metadata", f"at most {MAX_METADATA} entries, names to 40 and values to 500 long"))
+    assets = _accepted(draft, offered, problems)
+    _check_price(draft, assets, problems)
+    if problems:
+        raise DraftError(problems)
+    return assets
+
+
+def _accepted(draft: LinkDraft, offered: Sequence[Asset], problems: list[FieldProblem]) -> tuple[Asset, ...]:
+    by_id = {asset.id: asset for asset in offered}
+    if not draft.assets:
+        assets = tuple(asset for asset in offered if asset.symbol == draft.currency)
+        if not assets:
+            known = ", ".join(sorted({a.symbol for a in offered})) or "nothing: give it an account and assets first"
+            problems.append(
+                FieldProblem(
+                    "currency", f"store {draft.store!r} cannot be paid in {draft.currency!r}; it takes {known}"
+                )
+            )
+        return assets
+    for asset_id in draft.assets:
+        if asset_id not in by_id:
+            known = ", ".join(by_id) or "none"
+            problems.append(FieldProblem("assets", f"store {draft.store!r} has no asset {asset_id!r}; it has: {known}"))
+        elif by_id[asset_id].symbol != draft.currency:
+            problems.append(
+                FieldProblem(
+                    "assets",
+                    f"{asset_id!r} is {by_id[asset_id].symbol}, but the price is in {draft.currency}: "
+                    "price the link in the asset's own currency",
+                )
+            )
+    return tuple(by_id[asset_id] for asset_id in dict.fromkeys(draft.assets) if asset_id in by_id)
+
+
+def _check_price(draft: LinkDraft, assets: Sequence[Asset], problems: list[FieldProblem]) -> None:
+    """A typed price must be exact in every asset: only conversions are ever rounded."""
+    decimals = min((asset.price_decimals for asset in assets), default=18)
+    try:
+        base = parse_price(draft.price, decimals, what=f"amount in {draft.currency}")
+    except AmountError as error:
+        problems.append(FieldProblem("amount", str(error)))
+        return
+    for asset in assets:
+        if price_in(asset, draft.price) + asset.price_step_base > MAX_AMOUNT_BASE:
+            problems.append(FieldProblem("amount", f"{base} is larger than {asset.id} can move: write a smaller one"))
+            return
+
+
+def price_in(asset: Asset, price: str) -> int:
+    """A link's price in base units of an asset that carries its currency.
+
+    :raises astrapayd.money.AmountError: if it is not an amount of the asset.
+    """
+    return parse_price(price, asset.decimals)
+
+
+def availability(link: Link, uses: int, now: int) -> Unavailable | None:
+    """Why the link cannot be paid now, or None where it can. ``uses`` counts those taken."""
+    if link.status is LinkStatus.ARCHIVED:
+        return Unavailable.ARCHIVED
+    if link.status is LinkStatus.PAUSED:
+        return Unavailable.PAUSED
+    if link.expires_at is not None and now >= link.expires_at:
+        return Unavailable.EXPIRED
+    if link.max_uses is not None and uses >= link.max_uses:
+        return Unavailable.SOLD_OUT
+    return None
+
+
+def slug_stem(title: str) -> str:
+    """The readable part of a slug: ASCII letters and digits of the title, at most 24 characters, or ``pay``."""
+    words = re.findall(r"[a-z0-9]+", title.lower())
+    return "-".join(words)[:24].strip("-") or "pay"
+
+
+def _is_web_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    plain = text.isprintable() and " " not in text and len(text) <= 2000
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc

@@ -1,0 +1,251 @@
+"""Unique amounts, and which session a transfer pays. Pure: no I/O, no clock, no randomness of its own.
+
+The rules stand in ``docs/explanation/matching.md``. Nothing is guessed: what no rule covers stays unmatched, with its
+candidates ranked for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+from astrapayd.money import MAX_AMOUNT_BASE, Asset, format_amount, round_up
+
+MAX_CANDIDATES = 5
+
+
+class CreditReason(StrEnum):
+    """Why a transfer was counted for a session."""
+
+    ADDRESS = "address"
+    AMOUNT = "amount"
+    TAIL = "tail"
+    PAYER = "payer"
+    CLAIM = "claim"
+    MANUAL = "manual"
+
+
+class AmountSpaceFull(Exception):
+    """Every tail of the address is taken, or the price leaves no room for one."""
+
+
+# -- reserving ----------------------------------------------------------------------------------------------------
+
+
+def due_amount(price_base: int, tail: int, asset: Asset) -> int:
+    """What is to be paid: the price rounded up to the asset's price decimals, plus the tail (base units)."""
+    return round_up(price_base, asset.price_step_base) + tail * asset.tail_unit_base
+
+
+def tail_of(amount_base: int, asset: Asset) -> int | None:
+    """The tail that an amount carries, or None where it carries digits beyond the tail's last one."""
+    if amount_base % asset.tail_unit_base:
+        return None
+    return amount_base // asset.tail_unit_base % asset.tail_space
+
+
+def choose_tail(
+    price_base: int,
+    asset: Asset,
+    taken: AbstractSet[int],
+    last_released: Callable[[int], int],
+    pick: Callable[[int], int],
+) -> int:
+    """A free tail, at random among the half of the free ones that has rested longest.
+
+    Random, because a predictable tail lets a stranger aim at it and a skipped one tells who is buying; rested,
+    because an old customer may still pay the amount that the tail meant before. The last digit is never zero, so
+    that an amount cut or rounded to fewer decimals never equals a reservation: 9,000 tails of four digits.
+
+    :param taken: tails that are reserved now on this address and asset, at any price.
+    :param last_released: when a tail was last given back (Unix seconds; 0: never used).
+    :param pick: ``pick(n)`` answers a random integer below ``n`` (``secrets.randbelow``).
+    :raises AmountSpaceFull: if none is free.
+    """
+    free = [tail for tail in range(1, asset.tail_space) if tail % 10 and tail not in taken]
+    if not free or due_amount(price_base, asset.tail_space - 1, asset) > MAX_AMOUNT_BASE:
+        raise AmountSpaceFull
+    free.sort(key=last_released)
+    rested = (len(free) + 1) // 2
+    # Tails that rested equally long (all those never used) are one class: the half must not cut through it.
+    while rested < len(free) and last_released(free[rested]) == last_released(free[rested - 1]):
+        rested += 1
+    return free[pick(rested)]
+
+
+# -- matching -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What is held for one session on one address: a tail, or (``tail`` None) the address itself.
+
+    ``opened_height`` is the chain's height at the opening; ``due_base`` the exact amount expected.
+    """
+
+    session_id: str
+    asset: Asset
+    tail: int | None
+    due_base: int
+    opened_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How far an amount with the right tail may be off and still be that session's: both bounds hold.
+
+    ``units`` is decimal text in whole units of the asset, ``percent`` of the amount due. Meant for an exchange's fee.
+    """
+
+    units: str = "3"
+    percent: int = 10
+
+    def covers(self, difference_base: int, reservation: Reservation) -> bool:
+        """Whether ``|difference|`` (base units) lies within both bounds."""
+        off = abs(difference_base)
+        most = Fraction(self.units) * 10**reservation.asset.decimals
+        return off <= most and off * 100 <= reservation.due_base * self.percent
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A transfer as the matcher sees it. ``height`` is its block's, or None while unconfirmed; then
+    ``seen_height`` is the chain's height when it was first seen."""
+
+    asset: Asset
+    amount_base: int
+    height: int | None
+    seen_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The transfer pays this session."""
+
+    session_id: str
+    reason: CreditReason
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A session that an unmatched transfer may have been meant for, and why it comes to mind."""
+
+    session_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """No rule covers the transfer: it is kept for a person, with the likeliest sessions first."""
+
+    reason: str
+    candidates: tuple[Candidate, ...]
+
+
+def match(arrival: Arrival, reservations: Sequence[Reservation], allowance: Allowance) -> Matched | Unmatched:
+    """Which session a transfer pays.
+
+    1. The address belongs to one session: that session, if the asset is its own.
+    2. Exactly the amount due of one reservation (also after expiry, also a second time).
+    3. The tail of one reservation, and the amount off by whole price steps within the allowance.
+    4. Otherwise unmatched.
+
+    :param reservations: the live ones on the transfer's address, of every asset.
+    """
+    # A stranger's earlier transfer of exactly the new session's amount must not pay it.
+    after_opening = [r for r in reservations if _postdates(arrival, r)]
+
+    owners = [r for r in reservations if r.tail is None]
+    if owners:
+        return _match_own_address(arrival, owners, after_opening)
+
+    same_asset = [r for r in after_opening if r.asset.id == arrival.asset.id]
+    exact = _sessions(r for r in same_asset if r.due_base == arrival.amount_base)
+    if len(exact) == 1:
+        return Matched(exact[0], CreditReason.AMOUNT, "the amount is exactly what was due")
+
+    tail = tail_of(arrival.amount_base, arrival.asset)
+    by_tail = [r for r in same_asset if r.tail == tail and r.tail is not None]
+    near = [r for r in by_tail if allowance.covers(arrival.amount_base - r.due_base, r)]
+    if len(_sessions(near)) == 1:
+        off = arrival.amount_base - near[0].due_base
+        shown = format_amount(abs(off), arrival.asset.decimals, at_least=arrival.asset.price_decimals)
+        return Matched(
+            near[0].session_id,
+            CreditReason.TAIL,
+            f"the last digits are this session's, and the amount is {shown} {'below' if off < 0 else 'above'} "
+            "what was due",
+        )
+    return Unmatched(_why_unmatched(arrival, reservations, by_tail), _rank(arrival, reservations))
+
+
+def _match_own_address(
+    arrival: Arrival, owners: Sequence[Reservation], after_opening: Sequence[Reservation]
+) -> Matched | Unmatched:
+    owner = owners[0]
+    if owner.asset.id != arrival.asset.id:
+        return Unmatched(
+            f"{arrival.asset.symbol} came to an address that expects {owner.asset.symbol}",
+            (Candidate(owner.session_id, "the address is this session's, but the asset is another"),),
+        )
+    if owner not in after_opening:
+        return Unmatched(
+            "it was mined before the session was opened",
+            (Candidate(owner.session_id, "the address is this session's, but the transfer is older"),),
+        )
+    return Matched(owner.session_id, CreditReason.ADDRESS, "the address is this session's own")
+
+
+def _postdates(arrival: Arrival, reservation: Reservation) -> bool:
+    if arrival.height is None:
+        return arrival.seen_height >= reservation.opened_height
+    return arrival.height > reservation.opened_height
+
+
+def _sessions(reservations: Iterable[Reservation]) -> list[str]:
+    return list(dict.fromkeys(r.session_id for r in reservations))
+
+
+def _why_unmatched(arrival: Arrival, reservations: Sequence[Reservation], by_tail: Sequence[Reservation]) -> str:
+    if any(r.due_base == arrival.amount_base and not _postdates(arrival, r) for r in reservations):
+        return "the amount is exactly one session's, but it was mined before that session was opened"
+    if by_tail:
+        return "the last digits are one session's, but the amount is too far from what was due"
+    if not reservations:
+        return "nobody was expected to pay to this address"
+    return "the amount is not that of any session"
+
+
+def _rank(arrival: Arrival, reservations: Sequence[Reservation]) -> tuple[Candidate, ...]:
+    """The likeliest first: same tail, then the nearest amount, then another asset of the same address."""
+    tail = tail_of(arrival.amount_base, arrival.asset)
+
+    def rank(reservation: Reservation) -> tuple[int, int, str]:
+        same_asset = reservation.asset.id == arrival.asset.id
+        same_tail = same_asset and reservation.tail == tail
+        return (
+            0 if same_tail else 1 if same_asset else 2,
+            abs(reservation.due_base - arrival.amount_base),
+            reservation.session_id,
+        )
+
+    best: dict[str, Candidate] = {}
+    for reservation in sorted(reservations, key=rank):
+        if reservation.session_id not in best:
+            best[reservation.session_id] = Candidate(reservation.session_id, _likeness(arrival, reservation, tail))
+    return tuple(best.values())[:MAX_CANDIDATES]
+
+
+def _likeness(arrival: Arrival, reservation: Reservation, tail: int | None) -> str:
+    if reservation.asset.id != arrival.asset.id:
+        return f"it expects {reservation.asset.symbol} at the same address"
+    off = arrival.amount_base - reservation.due_base
+    shown = format_amount(abs(off), arrival.asset.decimals)
+    apart = f"{shown} {arrival.asset.symbol} {'less' if off < 0 else 'more'} than it expects"
+    if off == 0:
+        return "exactly what it expects"
+    return f"the same last digits, {apart}" if reservation.tail == tail else apart

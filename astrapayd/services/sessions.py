@@ -1,0 +1,278 @@
+"""Open, find, cancel and settle sessions."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from astrapayd.bookkeeping import ChainView, NoSuchSession, reserve_tail
+from astrapayd.config import StoreSection
+from astrapayd.db import chains as chain_queries
+from astrapayd.db import links as link_queries
+from astrapayd.db import sessions as session_queries
+from astrapayd.db import transfers as transfer_queries
+from astrapayd.db.sessions import ReservationRow, SessionRow
+from astrapayd.db.transfers import CreditRow
+from astrapayd.ids import new_code, new_id
+from astrapayd.links import Link, Unavailable, availability, price_in
+from astrapayd.matching import AmountSpaceFull, due_amount
+from astrapayd.money import Asset, parse_amount, round_up
+from astrapayd.services.core import Core, NotFound, TryLater
+from astrapayd.sessions import Cancelled, LatePolicy, Session, Settled, Status
+
+LOOK_MAX_AGE_SECS = 90
+"""A watcher that has not spoken with its node for longer is not level, whatever it said last."""
+
+
+class LinkUnavailable(Exception):
+    """The link cannot be paid now; ``why`` says how the page should put it."""
+
+    def __init__(self, why: Unavailable) -> None:
+        super().__init__(f"this link is {why}")
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A new session. ``secret`` goes into the browser's cookie and nowhere else; only its hash is kept."""
+
+    session_id: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDetails:
+    """A session with all that a page or a command shows of it, as of one moment.
+
+    ``asking`` is what should be paid now: the price's reservation, or the rest's after an underpayment.
+    ``head_height`` and ``looked_at`` (Unix seconds) are the chain's; ``level``: its watcher sees the node live.
+    """
+
+    row: SessionRow
+    link: Link
+    credits: tuple[CreditRow, ...]
+    asking: ReservationRow
+    head_height: int
+    final_height: int
+    looked_at: int
+    level: bool
+
+
+async def open_session(core: Core, slug: str, asset_id: str, *, form_token: str, source: str) -> Opened:
+    """Reserve an amount or address for a customer, in one transaction with the height above which it can be paid.
+
+    ``form_token`` is the random text of the form that was sent: sent twice (a double tap, a bad line) it opens one
+    session, and the same browser gets the same secret again.
+
+    :raises NotFound: if the link does not exist or does not take the asset.
+    :raises LinkUnavailable: if it is paused, expired, archived or sold out.
+    :raises TryLater: while the chain's watcher is not level with its node, or every tail is taken.
+    """
+    now = core.now()
+    token = f"{slug}\0{asset_id}\0{form_token or secrets.token_urlsafe(32)}"
+    async with core.database.write() as tx:
+        link = await link_queries.load_link(tx, slug, lock=True)
+        if link is None:
+            raise NotFound("there is no such link")
+        opened = Opened(_from_token("ses", token), _digest(f"secret\0{token}"))
+        if await session_queries.session_exists(tx, opened.session_id):
+            return opened
+        uses = await session_queries.uses_of_link(tx, link.id) if link.max_uses is not None else 0
+        why = availability(link, uses, now)
+        if why is not None:
+            raise LinkUnavailable(why)
+        if asset_id not in link.assets or asset_id not in {a.id for a in core.assets_of(link.store)}:
+            raise NotFound(f"this link is not paid in {asset_id!r}")
+        asset = core.registry.asset(asset_id)
+        view = await _level_view(core, tx, asset, now)
+        await _reserve(core, tx, link, asset, view, opened, source)
+        return opened
+
+
+async def find_session(core: Core, session_id: str) -> SessionDetails:
+    """A session as of one moment.
+
+    :raises NotFound: if there is none with that id.
+    """
+    async with core.database.read() as connection:
+        rows = await session_queries.load_sessions(connection, [session_id], core.registry)
+        if session_id not in rows:
+            raise NotFound(f"there is no session {session_id!r}")
+        row = rows[session_id]
+        link = await link_queries.load_link(connection, row.link_id)
+        chain = await chain_queries.load_chain(connection, row.chain)
+        assert link is not None  # both are foreign keys of the session
+        assert chain is not None
+        credits = (await transfer_queries.load_credits(connection, [session_id]))[session_id]
+        held = await session_queries.reservations_of(connection, session_id)
+    return SessionDetails(
+        row=row,
+        link=link,
+        credits=tuple(credits),
+        asking=_asking(row, held),
+        head_height=chain.head_height or 0,
+        final_height=chain.final_height,
+        looked_at=chain.looked_at,
+        level=chain.level and core.now() - chain.looked_at <= LOOK_MAX_AGE_SECS,
+    )
+
+
+async def find_by_code(core: Core, code: str) -> str | None:
+    """The session that a verification code (in its normal form) belongs to."""
+    async with core.database.read() as connection:
+        return await session_queries.session_with_code(connection, code)
+
+
+async def list_sessions(core: Core, *, store: str | None, status: Status | None, limit: int) -> list[SessionRow]:
+    """The newest sessions first."""
+    async with core.database.read() as connection:
+        ids = await session_queries.newest_sessions(connection, store, status, limit)
+        rows = await session_queries.load_sessions(connection, ids, core.registry)
+    return [rows[session_id] for session_id in ids]
+
+
+async def story(core: Core, session_id: str) -> list[Mapping[str, Any]]:
+    """Every recorded change of a session, oldest first."""
+    async with core.database.read() as connection:
+        return await session_queries.load_changes(connection, session_id)
+
+
+async def cancel(core: Core, session_id: str, *, by: str) -> Session:
+    """Give a session up; only while nothing was seen.
+
+    :raises NotFound: if there is none with that id.
+    :raises astrapayd.sessions.NotPossible: if something was seen, or it is not pending.
+    """
+    return await _decide(core, session_id, Cancelled(by))
+
+
+async def settle(core: Core, session_id: str, *, by: str, note: str) -> Session:
+    """The merchant's word that it is paid, whatever came in.
+
+    :raises NotFound: if there is none with that id.
+    :raises astrapayd.sessions.NotPossible: if it is paid already.
+    """
+    return await _decide(core, session_id, Settled(by, note))
+
+
+def is_customer(row: SessionRow, secret: str) -> bool:
+    """Whether the secret is the one that was given to the session's own browser; compared in constant time."""
+    return hmac.compare_digest(_digest(secret), row.secret_hash)
+
+
+async def _decide(core: Core, session_id: str, change: Cancelled | Settled) -> Session:
+    try:
+        return await core.ingest.change(session_id, change)
+    except NoSuchSession:
+        raise NotFound(f"there is no session {session_id!r}") from None
+
+
+async def _level_view(core: Core, tx: AsyncConnection, asset: Asset, now: int) -> ChainView:
+    chain = await chain_queries.load_chain(tx, asset.chain)
+    view = await core.ingest.books.committed_view(tx, asset.chain)
+    # Without a live look at the chain, the opening height would be a guess, and an older transfer could pay.
+    if chain is None or not chain.level or now - chain.looked_at > LOOK_MAX_AGE_SECS or view.time == 0:
+        title = core.registry[asset.chain].title
+        raise TryLater(f"the shop's {title} node is catching up; payments open again when it has", 15)
+    return view
+
+
+async def _reserve(
+    core: Core, tx: AsyncConnection, link: Link, asset: Asset, view: ChainView, opened: Opened, source: str
+) -> None:
+    """On the first of the store's addresses that has a free tail."""
+    now, store, chain = core.now(), core.store(link.store), core.registry[asset.chain]
+    checkout_id = new_id("chk")
+    await session_queries.insert_checkout(
+        tx, checkout_id=checkout_id, store=link.store, link_id=link.id, order_ref="", now=now
+    )
+    known = await chain_queries.load_addresses(tx, asset.chain)
+    for text in store.accounts[asset.chain].addresses:
+        address = known[chain.parse_address(text)]
+        if await chain_queries.fix_tail_space(tx, address.id, asset) is not None:
+            continue  # bound to other numbers; said at start
+        price_base = price_in(asset, link.price)
+        state = _new_state(store, asset, opened.session_id, price_base, now)
+        row = SessionRow(
+            checkout_id=checkout_id,
+            store=link.store,
+            link_id=link.id,
+            order_ref="",
+            chain=asset.chain,
+            asset=asset,
+            address_id=address.id,
+            address=address.address,
+            price=link.price,
+            currency=link.currency,
+            price_base=price_base,
+            opened_at=now,
+            opened_height=view.head_height,
+            paid_at=None,
+            code=new_code(),
+            secret_hash=_digest(opened.secret),
+            back_url=link.back_url,
+            metadata=link.metadata,
+            customer={},
+            state=state,
+        )
+        try:
+            async with tx.begin_nested():
+                await session_queries.insert_session(tx, row)
+                due_base = await reserve_tail(tx, row, price_base, purpose="price", now=now, height=view.head_height)
+                row = replace(row, state=replace(state, due_base=due_base))
+                await session_queries.set_due(tx, row.id, due_base)
+        except AmountSpaceFull:
+            continue
+        await core.ingest.books.opened(tx, row, view, source)
+        return
+    raise TryLater("every unique amount of this shop is taken at the moment", 60)
+
+
+def _new_state(store: StoreSection, asset: Asset, session_id: str, price_base: int, now: int) -> Session:
+    """``due_base`` is the price until its tail is known, a moment later."""
+    expires_at = now + store.payment_window_secs
+    return Session(
+        id=session_id,
+        status=Status.PENDING,
+        flags=frozenset(),
+        revision=1,
+        due_base=price_base,
+        tolerance_base=parse_amount(store.tolerance, asset.decimals),
+        overpaid_from_base=asset.price_step_base,
+        received_base=0,
+        confirmed_base=0,
+        expires_at=expires_at,
+        late_until=expires_at + store.late_window_secs,
+        late_policy=LatePolicy(store.late),
+        announced=False,
+        open=True,
+    )
+
+
+def _asking(row: SessionRow, held: list[ReservationRow]) -> ReservationRow:
+    """What should be paid now: the rest that fits what is missing, else what was due from the start."""
+    state, asset = row.state, row.asset
+    if state.received_base and state.missing_base:
+        rest_base = round_up(state.missing_base, asset.price_step_base)
+        for reservation in reversed(held):
+            tail = reservation.tail
+            if reservation.purpose == "rest" and tail and reservation.due_base == due_amount(rest_base, tail, asset):
+                return reservation
+    return held[0]
+
+
+def _digest(text: str) -> str:
+    """SHA-256, hex: enough for random secrets of 128 bits and more."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _from_token(prefix: str, token: str) -> str:
+    digest = hashlib.sha256(f"{prefix}\0{token}".encode()).digest()[:16]
+    return f"{prefix}_{base64.b32encode(digest).decode().rstrip('=').lower()}"

@@ -1,0 +1,120 @@
+"""Keeps one watcher per chain running, and hands its updates to ingest one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+
+import structlog
+
+from astrapayd.chains import Chain
+from astrapayd.db import chains as chain_queries
+from astrapayd.db.engine import Database
+from astrapayd.ingest import Ingest, Refused
+from astrapayd.transfers import Watcher, WatcherError, WatcherHealth, WatchSet
+
+_FIRST_PAUSE_SECS = 1.0
+_LONGEST_PAUSE_SECS = 30.0
+_LOOK_EVERY_SECS = 1.0
+_LOOK_WRITTEN_EVERY_SECS = 10
+
+
+class ChainWatch:
+    """Supervises one chain's watcher.
+
+    1. Begin an epoch: whatever an older watcher still sends is refused.
+    2. Give the watcher the blocks kept until final, and pull updates; the next only after the last is committed.
+    3. After each commit tell who waits: the dispatcher and the open pages.
+    4. Refused (an address was added meanwhile, or the head moved): begin again from the committed head, at once.
+    5. Failed: log it once, pause with back-off, begin again. The daemon goes on; openings on this chain wait.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        database: Database,
+        ingest: Ingest,
+        committed: Callable[[Iterable[str]], None],
+    ) -> None:
+        """:param committed: called after each commit with the sessions that changed."""
+        self._chain = chain
+        self._database = database
+        self._ingest = ingest
+        self._committed = committed
+        self._watcher: Watcher = chain.watcher()
+        self._log = structlog.get_logger("astrapayd.watching").bind(chain=chain.id)
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        pause = _FIRST_PAUSE_SECS
+        try:
+            while True:
+                async with self._database.write() as tx:
+                    epoch = await chain_queries.begin_epoch(tx, self._chain.id)
+                looks = asyncio.create_task(self._record_looks(epoch), name=f"looks of {self._chain.id}")
+                problem = "the watcher failed; see the log"
+                try:
+                    await self._follow(epoch)
+                except Refused as refused:
+                    self._log.info("begins again from the committed head", reason=str(refused))
+                    pause = _FIRST_PAUSE_SECS
+                    continue
+                except WatcherError as error:
+                    problem = str(error)
+                    self._log.error("watcher stopped", problem=problem, again_in_secs=round(pause))
+                except Exception:
+                    self._log.exception("watcher failed", again_in_secs=round(pause))
+                finally:
+                    looks.cancel()
+                    await asyncio.gather(looks, return_exceptions=True)
+                await self._record(epoch, WatcherHealth(level=False, looked_at=0, problem=problem))
+                await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, hides nothing
+                pause = min(pause * 2, _LONGEST_PAUSE_SECS)
+        finally:
+            await self._watcher.close()
+
+    async def _follow(self, epoch: int) -> None:
+        async with self._database.read() as connection:
+            recent = await chain_queries.recent_blocks(connection, self._chain.id)
+            watched = await chain_queries.load_watched(connection, self._chain.id, self._chain.assets.values())
+        updates = self._watcher.updates(recent, WatchSet(watched))
+        async with aclosing(updates):
+            async for step in updates:
+                applied = await self._ingest.apply(step, epoch)
+                self._committed(applied.sessions)
+                if step.transfers or step.disconnected:
+                    self._log.info(
+                        "block applied",
+                        height=step.head.height,
+                        transfers=applied.transfers,
+                        sessions=len(applied.sessions),
+                        disconnected=len(step.disconnected),
+                    )
+        raise WatcherError("the watcher ended by itself")
+
+    async def _record_looks(self, epoch: int) -> None:
+        """Openings and pages of every process ask the database how fresh the chain is; so it is written there."""
+        written: WatcherHealth | None = None
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_SECS)
+            health = self._watcher.health
+            if (
+                written is None
+                or (health.level, health.problem) != (written.level, written.problem)
+                or health.looked_at - written.looked_at >= _LOOK_WRITTEN_EVERY_SECS
+            ):
+                await self._record(epoch, health)
+                written = health
+
+    async def _record(self, epoch: int, health: WatcherHealth) -> None:
+        async with self._database.write() as tx:
+            await chain_queries.record_look(
+                tx,
+                self._chain.id,
+                epoch,
+                level=health.level,
+                looked_at=health.looked_at,
+                problem=health.problem,
+            )
