@@ -38,7 +38,7 @@ class Journal:
     """Append-only file. The first line holds the chain id and what block 0 is made of."""
 
     def __init__(self, path: Path, chain_id: int, genesis: GenesisRecipe) -> None:
-        """Open or begin (then with `genesis`) the journal. Raises ValueError when the file belongs to another chain id."""
+        """Open the journal, or begin it with `genesis`. Raises ValueError when the file is of another chain id."""
         lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
         # What follows the last line feed is a line that was never finished: empty, or cut off by a kill.
         complete = lines[:-1]

@@ -1,6 +1,6 @@
 """The JSON-RPC methods of the demo node (execution-apis; at the edges as geth), and controls as only a test chain has.
 
-Controls: `evm_mine [{"blocks": n}?]` as on anvil; `demo_setFinalityDepth [n]`; `demo_reorg [depth]`;
+Controls: `evm_mine []` and `anvil_mine [count]` as on anvil; `demo_setFinalityDepth [n]`; `demo_reorg [depth]`;
 `demo_reorgAway [txHash, rawReplacement]`; `demo_reorgMove [txHash, rawPreceding]`. The reorg methods answer
 {"removed": [block hashes], "added": [block hashes]}, oldest first. Depths are plain JSON numbers or hex quantities.
 """
@@ -55,7 +55,8 @@ class Methods:
             "eth_maxPriorityFeePerGas": lambda: hex(_MIN_TIP_WEI),
             "eth_feeHistory": self._fee_history,
             "eth_sendRawTransaction": self._send_raw_transaction,
-            "evm_mine": self._mine,
+            "evm_mine": lambda: self._mine(1),
+            "anvil_mine": self._mine,
             "demo_setFinalityDepth": self._set_finality_depth,
             "demo_reorg": lambda depth: _branches(chain.reorg(_number(depth))),
             "demo_reorgAway": lambda tx, raw: _branches(chain.reorg_away(hex_bytes(tx, 32), hex_bytes(raw))),
@@ -209,8 +210,9 @@ class Methods:
 
     # -- Controls
 
-    def _mine(self, options: Any = None) -> str:
-        count = _number(options["blocks"]) if isinstance(options, Mapping) and "blocks" in options else 1
+    def _mine(self, blocks: Any = 1, interval: Any = 0) -> str:
+        """`interval` (anvil's seconds between block times) means nothing here: times follow the clock."""
+        count = _number(blocks)
         if not 1 <= count <= _MAX_BLOCKS_AT_ONCE:
             raise RpcError(INVALID_PARAMS, f"from 1 to {_MAX_BLOCKS_AT_ONCE} blocks at once")
         for _ in range(count):

@@ -195,7 +195,7 @@ class DemoWallet:
             before = hex(int(old["blockNumber"], 16) - 1)
             nonce = int(await self.request("eth_getTransactionCount", account.address, before), 16)
             if nonce == int(await self.request("eth_getTransactionCount", account.address, "pending"), 16):
-                # The moved transaction comes right after this one, so its first log's new index is the number of logs here.
+                # The moved transaction comes right after this one: its first log's new index is the count of logs here.
                 mined = await self.mined_at(transaction)
                 logs = 2 if mined and mined.log_index == 1 else 1
                 data = token.batch_transfer([(account.address, 1)] * logs)
