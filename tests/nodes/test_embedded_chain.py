@@ -298,7 +298,8 @@ async def test_web3_reads_the_chain(node: TestNode) -> None:
         await node.mine()
         async with asyncio.timeout(5):
             async for message in web3.socket.process_subscriptions():
-                assert message["result"]["number"] == block["number"] + 1
+                head: Any = message["result"]
+                assert head["number"] == block["number"] + 1
                 break
         # web3 fills in gas, fees, nonce and chain id by itself, with what the node tells.
         signer = web3.eth.account.from_key(CUSTOMERS[2].private_key)

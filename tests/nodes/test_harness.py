@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from astrapayd_evm.demo.accounts import CUSTOMERS
@@ -136,3 +137,14 @@ async def test_the_chain_mines_on_its_period_and_ends_with_its_parent(tmp_path: 
         process.stdin.close()
         async with asyncio.timeout(5):
             assert await process.wait() == 0
+
+
+def test_a_missing_node_is_skipped_with_a_reason_but_fails_where_all_are_required(
+    missing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUIRE_ALL", "1")
+    with pytest.raises(pytest.fail.Exception, match="anvil"):
+        missing("anvil")
+    monkeypatch.delenv("REQUIRE_ALL")
+    with pytest.raises(pytest.skip.Exception, match="anvil"):
+        missing("anvil")
