@@ -235,7 +235,8 @@ async def test_subscriptions_tell_heads_and_logs(node: TestNode) -> None:
     async with connect(node.url) as websocket:
         wanted = {"address": node.usdt, "topics": [TRANSFER_TOPIC, None, "0x" + SHOP[2:].rjust(64, "0")]}
         subscriptions = {}
-        for number, params in enumerate((["newHeads"], ["logs", wanted])):
+        asked: list[list[Any]] = [["newHeads"], ["logs", wanted]]
+        for number, params in enumerate(asked):
             request = {"jsonrpc": "2.0", "id": number, "method": "eth_subscribe", "params": params}
             await websocket.send(json.dumps(request))
             subscriptions[json.loads(await websocket.recv())["result"]] = params[0]
