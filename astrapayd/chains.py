@@ -42,7 +42,12 @@ class Chain(Protocol):
 
     @property
     def title(self) -> str:
-        """What a customer calls the network, such as ``Ethereum (ERC-20)``."""
+        """What a customer calls the network, such as ``Ethereum``."""
+        ...
+
+    @property
+    def token_standard(self) -> str:
+        """What a customer calls tokens there, such as ``ERC-20``; empty where there are none."""
         ...
 
     @property

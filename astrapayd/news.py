@@ -9,10 +9,15 @@ from contextlib import contextmanager
 
 
 class News:
-    """Wakes who waits for a subject (a session's id). Nothing is queued: a late listener reads the database."""
+    """Wakes who waits for a subject: a session's id, or ``chain:ID`` at each of its blocks.
+
+    Nothing is queued: a late listener reads the database.
+    """
 
     def __init__(self) -> None:
         self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self.listening = 0
+        """How many listen now."""
 
     def publish(self, subjects: Iterable[str]) -> None:
         """These have changed; call after the commit."""
@@ -21,18 +26,18 @@ class News:
                 listener.set()
 
     @contextmanager
-    def listen(self, subject: str) -> Iterator[asyncio.Event]:
-        """An event that is set at each change; clear it before reading the database, so that no change is missed."""
+    def listen(self, *subjects: str) -> Iterator[asyncio.Event]:
+        """An event that is set at each change of any of the subjects; clear it before reading the database, so that no
+        change is missed."""
         listener = asyncio.Event()
-        self._listeners[subject].add(listener)
+        for subject in subjects:
+            self._listeners[subject].add(listener)
+        self.listening += 1
         try:
             yield listener
         finally:
-            self._listeners[subject].discard(listener)
-            if not self._listeners[subject]:
-                del self._listeners[subject]
-
-    @property
-    def listening(self) -> int:
-        """How many listeners there are now."""
-        return sum(len(listeners) for listeners in self._listeners.values())
+            self.listening -= 1
+            for subject in subjects:
+                self._listeners[subject].discard(listener)
+                if not self._listeners[subject]:
+                    del self._listeners[subject]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.tables import addresses, chain_blocks, chains, tail_spaces
@@ -208,28 +208,29 @@ async def next_watch_version(tx: AsyncConnection, chain_id: str) -> int:
     return int((await tx.execute(statement)).scalar_one())
 
 
-async def fix_tail_space(tx: AsyncConnection, address_id: int, asset: Asset) -> tuple[int, int] | None:
-    """Bind an address to the asset's price decimals and tail digits at its first use.
-
-    Answers the numbers that it is bound to if they are others: then amounts reserved before would no longer be told
-    apart, and nothing may be reserved.
-    """
+async def bound_tail_space(connection: AsyncConnection, address_id: int, asset: Asset) -> tuple[int, int] | None:
+    """The price decimals and tail digits that an address was first used with for the asset, or None if never."""
     space = (
-        await tx.execute(
+        await connection.execute(
             select(tail_spaces.c.price_decimals, tail_spaces.c.tail_digits).where(
-                and_(tail_spaces.c.address_id == address_id, tail_spaces.c.asset == asset.id)
+                tail_spaces.c.address_id == address_id, tail_spaces.c.asset == asset.id
             )
         )
     ).one_or_none()
-    if space is None:
+    return (int(space.price_decimals), int(space.tail_digits)) if space is not None else None
+
+
+async def fix_tail_space(tx: AsyncConnection, address_id: int, asset: Asset) -> bool:
+    """Bind an address to the asset's price decimals and tail digits at its first use.
+
+    False if it is bound to others: amounts reserved before would no longer be told apart, so nothing may be reserved.
+    """
+    wanted = (asset.price_decimals, asset.tail_digits)
+    bound = await bound_tail_space(tx, address_id, asset)
+    if bound is None:
         await tx.execute(
             insert(tail_spaces).values(
-                address_id=address_id,
-                asset=asset.id,
-                price_decimals=asset.price_decimals,
-                tail_digits=asset.tail_digits,
+                address_id=address_id, asset=asset.id, price_decimals=wanted[0], tail_digits=wanted[1]
             )
         )
-        return None
-    bound = (int(space.price_decimals), int(space.tail_digits))
-    return None if bound == (asset.price_decimals, asset.tail_digits) else bound
+    return bound in (None, wanted)

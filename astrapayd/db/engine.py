@@ -48,9 +48,9 @@ class Database:
         return Path(self._url.database) if self.is_sqlite and self._url.database else None
 
     @property
-    def sync_url(self) -> URL:
-        """The URL for Alembic, which migrates over a connection of its own."""
-        return self._url.set(drivername="sqlite" if self.is_sqlite else "postgresql+asyncpg")
+    def exists(self) -> bool:
+        """Whether there is something to connect to: a SQLite file appears when it is first opened."""
+        return self.path is None or self.path.exists()
 
     @property
     def engine(self) -> AsyncEngine:

@@ -196,7 +196,7 @@ async def _reserve(
     known = await chain_queries.load_addresses(tx, asset.chain)
     for text in store.accounts[asset.chain].addresses:
         address = known[chain.parse_address(text)]
-        if await chain_queries.fix_tail_space(tx, address.id, asset) is not None:
+        if not await chain_queries.fix_tail_space(tx, address.id, asset):
             continue  # bound to other numbers; said at start
         price_base = price_in(asset, link.price)
         state = _new_state(store, asset, opened.session_id, price_base, now)

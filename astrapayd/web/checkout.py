@@ -1,0 +1,200 @@
+"""The customer's pages: link, payment, paid, receipt, verification. Reads committed rows and asks services."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+
+from aiohttp import web
+from markupsafe import Markup
+
+from astrapayd.ids import normal_code
+from astrapayd.news import News
+from astrapayd.services import sessions as session_service
+from astrapayd.services.chains import levels
+from astrapayd.services.core import Core, NotFound, TryLater
+from astrapayd.services.links import find_link
+from astrapayd.services.sessions import LinkUnavailable, SessionDetails, find_session
+from astrapayd.sessions import NotPossible, Status
+from astrapayd.web import present
+from astrapayd.web.headers import PAGE_HEADERS
+from astrapayd.web.limits import OPENINGS, VERIFICATIONS, Limits
+from astrapayd.web.render import Pages, live_event
+from astrapayd.web.routes import Extra
+from astrapayd.web.views import LinkView, PaidView, PaymentView, VerifyView, View
+
+LIVE_EVERY_SECS = 10
+"""A live page is sent anew at least this often, so that it shows when the node was last looked at, and so that a
+change by another process (the CLI) is seen."""
+
+MAX_LIVE = 10_000
+
+
+class Checkout:
+    """Handlers of the public pages."""
+
+    def __init__(
+        self, core: Core, pages: Pages, news: News, limits: Limits, extras: Sequence[Extra], stopping: asyncio.Event
+    ) -> None:
+        """:param stopping: set when the daemon stops; live streams then end, and browsers come back to the next one."""
+        self._core = core
+        self._pages = pages
+        self._news = news
+        self._limits = limits
+        self._extras = extras
+        self._stopping = stopping
+        self._secure = core.config.server.public_url.startswith("https:")
+
+    def routes(self) -> list[web.RouteDef]:
+        """Everything under ``/l``, ``/s``, ``/r`` and ``/verify``."""
+        return [
+            web.get("/l/{slug}", self.link),
+            web.post("/l/{slug}", self.open),
+            web.get("/s/{session}", self.session),
+            web.get("/s/{session}/status", self.status),
+            web.get("/s/{session}/live", self.live),
+            web.post("/s/{session}/cancel", self.cancel),
+            web.get("/r/{session}", self.receipt),
+            web.get("/verify", self.verify),
+        ]
+
+    async def link(self, request: web.Request) -> web.Response:
+        """The link's page. Nothing is reserved here: a chat's preview must not take an amount."""
+        return self._page(await self._link_view(request.match_info["slug"]))
+
+    async def open(self, request: web.Request) -> web.Response:
+        """Open a session and send the browser to it."""
+        self._limits.count(request, OPENINGS, "open")
+        form = await request.post()
+        slug, token = request.match_info["slug"], form.get("form_token", "")
+        asset_id = form.get("asset", "")
+        try:
+            opened = await session_service.open_session(
+                self._core, slug, str(asset_id), form_token=str(token)[:100], source="checkout"
+            )
+        except LinkUnavailable:
+            return self._page(await self._link_view(slug), status=409)
+        except TryLater as later:
+            view = await self._link_view(slug, error=str(later))
+            return self._page(view, status=503, retry_after_secs=later.retry_after_secs)
+        answer = web.Response(status=303, headers={"Location": f"/s/{opened.session_id}", **PAGE_HEADERS})
+        answer.set_cookie(
+            _cookie(opened.session_id),
+            opened.secret,
+            path=f"/s/{opened.session_id}",
+            httponly=True,
+            samesite="Strict",
+            secure=self._secure,
+            max_age=7 * 86400,
+        )
+        return answer
+
+    async def session(self, request: web.Request) -> web.Response:
+        """The payment page, or the paid one."""
+        details = await find_session(self._core, request.match_info["session"])
+        blocks = [await extra(details) for extra in self._extras]
+        return self._page(self._view(details, request, tuple(b for b in blocks if b is not None)))
+
+    async def status(self, request: web.Request) -> web.Response:
+        """The part of the page that changes, once; for a browser whose stream does not come through."""
+        details = await find_session(self._core, request.match_info["session"])
+        html = self._pages.live(self._view(details, request))
+        return web.Response(text=html, content_type="text/html", headers=PAGE_HEADERS)
+
+    async def live(self, request: web.Request) -> web.StreamResponse:
+        """The same part at each change, as server-sent events, until the browser leaves."""
+        session_id = request.match_info["session"]
+        details = await find_session(self._core, session_id)
+        if self._news.listening >= MAX_LIVE:
+            raise TryLater("too many pages are open; this one refreshes by itself", LIVE_EVERY_SECS)
+        answer = web.StreamResponse(
+            headers={**PAGE_HEADERS, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+        )
+        await answer.prepare(request)
+        subjects = (session_id, f"chain:{details.row.chain}")
+        with self._news.listen(*subjects) as changed, contextlib.suppress(ConnectionError):
+            while not self._stopping.is_set():
+                changed.clear()
+                details = await find_session(self._core, session_id)
+                view = self._view(details, request)
+                await answer.write(live_event(self._pages.live(view), view.revision))
+                await self._next(changed)
+        return answer
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Give the session up, by its own browser only."""
+        session_id = request.match_info["session"]
+        details = await find_session(self._core, session_id)
+        form = await request.post()
+        expected = self._cancel_token(details, request)
+        if not expected or not hmac.compare_digest(expected, str(form.get("cancel_token", ""))):
+            raise web.HTTPForbidden(text="Only the browser that opened this payment can cancel it.")
+        with contextlib.suppress(NotPossible):  # paid meanwhile: the page says so
+            await session_service.cancel(self._core, session_id, by="the customer")
+        self._news.publish([session_id])
+        return web.Response(status=303, headers={"Location": f"/s/{session_id}", **PAGE_HEADERS})
+
+    async def receipt(self, request: web.Request) -> web.Response:
+        """Only of a payment that is there: a receipt of a reverted one would be a lie."""
+        details = await find_session(self._core, request.match_info["session"])
+        if details.row.state.status is not Status.PAID:
+            raise NotFound("there is no receipt before the payment is complete")
+        return self._page(present.receipt_view(self._core, details))
+
+    async def verify(self, request: web.Request) -> web.Response:
+        """Whether a code is one of ours, and what it stands for."""
+        typed = request.query.get("code", "")
+        if not typed:
+            return self._page(VerifyView(result="ask"))
+        self._limits.count(request, VERIFICATIONS, "verify")
+        code = normal_code(typed)
+        session_id = await session_service.find_by_code(self._core, code) if code else None
+        if session_id is None:
+            return self._page(VerifyView(result="not_found", code=typed[:20]), status=404)
+        return self._page(present.verify_view(await find_session(self._core, session_id)))
+
+    async def _next(self, changed: asyncio.Event) -> None:
+        """Until a change, the regular repetition, or the daemon's end."""
+        waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self._stopping.wait())]
+        try:
+            await asyncio.wait(waits, timeout=LIVE_EVERY_SECS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _link_view(self, slug: str, *, error: str = "") -> LinkView:
+        link, why = await find_link(self._core, slug)
+        if slug != link.slug:
+            raise NotFound("there is no such link")
+        level = await levels(self._core)
+        token = secrets.token_urlsafe(16)
+        return present.link_view(self._core, link, why, level, form_token=token, error=error)
+
+    def _view(
+        self, details: SessionDetails, request: web.Request, extras: tuple[Markup, ...] = ()
+    ) -> PaymentView | PaidView:
+        if present.payment_state(details) == "paid":
+            return present.paid_view(self._core, details, extras=extras)
+        token = self._cancel_token(details, request)
+        return present.payment_view(self._core, details, cancel_token=token, extras=extras)
+
+    def _cancel_token(self, details: SessionDetails, request: web.Request) -> str:
+        """Empty unless the request comes from the browser that opened the session."""
+        secret = request.cookies.get(_cookie(details.row.id), "")
+        if not session_service.is_customer(details.row, secret):
+            return ""
+        return hashlib.sha256(f"cancel\0{secret}".encode()).hexdigest()
+
+    def _page(self, view: View, *, status: int = 200, retry_after_secs: int = 0) -> web.Response:
+        headers = dict(PAGE_HEADERS)
+        if retry_after_secs:
+            headers["Retry-After"] = str(retry_after_secs)
+        return web.Response(text=self._pages.render(view), status=status, content_type="text/html", headers=headers)
+
+
+def _cookie(session_id: str) -> str:
+    return f"astrapay_{session_id}"
