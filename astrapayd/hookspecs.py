@@ -1,15 +1,18 @@
 """The hooks: everything a plugin can do. Built-in plugins use them like anyone else's.
 
-Sync hooks run at start, in the order of registration; ``astrapayd_startup``, ``astrapayd_shutdown`` and
-``astrapayd_event`` may be coroutines. Each plugin is called alone, with a time-out, and one that raises stops
-neither the daemon nor another plugin (but a failed start stops the daemon, loudly).
+Registration hooks are plain functions that run at start, in the order of registration; ``astrapayd_startup``,
+``astrapayd_shutdown`` and ``astrapayd_event`` may be coroutines. Each plugin is called alone, with a time-out, and one
+that raises stops neither the daemon nor another plugin (but a failed start stops the daemon, loudly).
+
+An ``async def`` runs on the daemon's event loop and must not block it; a plain function runs in a thread of its own,
+where it may. What needs the loop (``context.http``) is therefore written as ``async def``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import pluggy
 
@@ -49,7 +52,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now. ``after_secs`` is the receiver's wish (``Retry-After``); None leaves it to the schedule."""
+    """Not now. ``after_secs`` is the receiver's wish (``Retry-After``); None leaves it to the schedule.
+
+    The first line of ``reason`` goes to the daemon's log, so it holds no secret and nothing of a customer; further
+    lines are kept in the delivery log only.
+    """
 
     reason: str
     after_secs: float | None = None
@@ -57,13 +64,33 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Never: the delivery is parked at once. ``disable`` switches the subscription off (HTTP 410)."""
+    """Never: the delivery is parked at once. ``disable`` switches the subscription off (HTTP 410).
+
+    ``reason`` as in :class:`Retry`.
+    """
 
     reason: str
     disable: bool = False
 
 
 Outcome = Accepted | Retry | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a webhook goes. ``secrets`` are ``whsec_…``, newest first; two while they are rotated."""
+
+    id: str
+    url: str
+    secrets: tuple[str, ...] = field(repr=False)
+
+
+class EndpointView(Protocol):
+    """Read-only view of the merchant's webhook endpoints, asked at each delivery so that a change counts at once."""
+
+    async def find(self, target: str) -> Endpoint | None:
+        """The endpoint with that id, or None where it was removed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +101,7 @@ class PluginContext:
     section: Section | None
     http: ClientSession
     log: FilteringBoundLogger
-    secrets: SecretReader
-
-
-class SecretReader:
-    """Read-only view of what a subscription's receiver shares with us, asked for at each delivery."""
-
-    async def secrets(self, target: str) -> tuple[str, ...]:
-        """The signing secrets of a webhook endpoint, newest first (two while they are rotated)."""
-        raise NotImplementedError
+    endpoints: EndpointView
 
 
 @hookspec
@@ -143,3 +162,4 @@ def astrapayd_event(event: Event, delivery: Delivery, context: PluginContext) ->
     :param delivery: which subscription and attempt this is.
     :param context: the plugin's own view of the daemon.
     """
+    raise NotImplementedError  # a specification: pluggy never calls it
