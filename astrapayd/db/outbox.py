@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, and_, exists, insert, or_, select, update
+from sqlalchemy import Row, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.engine import DatabaseError
@@ -36,6 +36,16 @@ class AttemptOutcome(StrEnum):
     ACCEPTED = "accepted"
     RETRY = "retry"
     REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery whose turn it is. ``superseded``: its subscription has accepted a later event of the subject."""
+
+    delivery_id: int
+    subscription_id: int
+    subject: str
+    superseded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,47 +203,46 @@ async def _add_deliveries(tx: AsyncConnection, event: Event, subscription_ids: S
 
 
 async def anything_due(connection: AsyncConnection, *, now: int, plugins: Collection[str]) -> bool:
-    """Whether :func:`claim_due` may find something: a look that takes no lock."""
+    """Whether :func:`find_due` may find something: a look that takes no lock."""
     d, s = deliveries, subscriptions
     due = select(d.c.id).join(s, s.c.id == d.c.subscription_id).where(*_is_due(now), s.c.plugin.in_(plugins))
     return (await connection.execute(due.limit(1))).first() is not None
 
 
-async def claim_due(
+async def find_due(
     tx: AsyncConnection,
     *,
     now: int,
-    until: int,
     plugins: Collection[str],
     busy: Collection[int],
+    among: Collection[int] | None = None,
     limit: int,
-) -> list[Claim]:
-    """Take up to ``limit`` deliveries that are due, oldest first, and count the attempt before it is made.
-
-    An attempt that brings the process down is so still counted, and the next one waits its turn. Until ``until``
-    (Unix seconds) no other worker takes them. A delivery whose subscription has meanwhile accepted a later event of
-    the subject is set aside as superseded instead, unless it was forced.
+) -> list[Due]:
+    """Up to ``limit`` deliveries whose turn it is, oldest first; on PostgreSQL locked until the transaction ends.
 
     :param plugins: those that can be called; the deliveries of others wait.
     :param busy: subscriptions that take no more at the moment.
+    :param among: only these subscriptions; None for all.
     """
     d, s, e = deliveries, subscriptions, events
     earlier, later = deliveries.alias("earlier"), deliveries.alias("later")
-    same_as_earlier = and_(earlier.c.subscription_id == d.c.subscription_id, earlier.c.subject == d.c.subject)
-    same_as_later = and_(later.c.subscription_id == d.c.subscription_id, later.c.subject == d.c.subject)
     waits = exists().where(
-        same_as_earlier,
+        earlier.c.subscription_id == d.c.subscription_id,
+        earlier.c.subject == d.c.subject,
         earlier.c.state == DeliveryState.PENDING,
         earlier.c.sequence < d.c.sequence,
         # What is forced keeps order among itself only: an old event sent again must not hold up new ones.
         earlier.c.forced == d.c.forced,
     )
     superseded = exists().where(
-        same_as_later, later.c.state == DeliveryState.ACCEPTED, later.c.sequence > d.c.sequence, ~d.c.forced
+        later.c.subscription_id == d.c.subscription_id,
+        later.c.subject == d.c.subject,
+        later.c.state == DeliveryState.ACCEPTED,
+        later.c.sequence > d.c.sequence,
+        ~d.c.forced,
     )
-    found = await tx.execute(
-        select(d.c.id.label("delivery_id"), d.c.subscription_id, d.c.attempts, s.c.plugin, s.c.target, *e.c)
-        .add_columns(superseded.label("superseded"))
+    statement = (
+        select(d.c.id, d.c.subscription_id, d.c.subject, superseded.label("superseded"))
         .join(s, s.c.id == d.c.subscription_id)
         .join(e, e.c.sequence == d.c.sequence)
         .where(
@@ -247,30 +256,44 @@ async def claim_due(
         .limit(limit)
         .with_for_update(of=d, skip_locked=True)  # PostgreSQL; SQLite has one writer and says nothing here
     )
-    rows = found.all()
-    gone = [row.delivery_id for row in rows if row.superseded]
-    if gone:
+    if among is not None:
+        statement = statement.where(d.c.subscription_id.in_(among))
+    return [Due(row.id, row.subscription_id, row.subject, bool(row.superseded)) for row in await tx.execute(statement)]
+
+
+async def claim(tx: AsyncConnection, delivery_ids: Sequence[int], *, until: int) -> list[Claim]:
+    """Take deliveries and count the attempt before it is made, in the given order.
+
+    So one that brings the process down is still counted, and the next waits its turn. Until ``until`` (Unix seconds)
+    no other worker takes them.
+    """
+    d, s, e = deliveries, subscriptions, events
+    if not delivery_ids:
+        return []
+    await tx.execute(update(d).where(d.c.id.in_(delivery_ids)).values(attempts=d.c.attempts + 1, claimed_until=until))
+    rows = await tx.execute(
+        select(d.c.id.label("delivery_id"), d.c.subscription_id, d.c.attempts, s.c.plugin, s.c.target, *e.c)
+        .join(s, s.c.id == d.c.subscription_id)
+        .join(e, e.c.sequence == d.c.sequence)
+        .where(d.c.id.in_(delivery_ids))
+    )
+    claims = {
+        row.delivery_id: Claim(
+            row.delivery_id, row.subscription_id, row.plugin, row.target, row.attempts, event=_event(row)
+        )
+        for row in rows
+    }
+    return [claims[delivery_id] for delivery_id in delivery_ids]
+
+
+async def set_aside(tx: AsyncConnection, delivery_ids: Sequence[int], *, now: int) -> None:
+    """Mark deliveries superseded: the receiver has later news of the subject, and old news would mislead it."""
+    if delivery_ids:
         await tx.execute(
-            update(d).where(d.c.id.in_(gone)).values(state=DeliveryState.SUPERSEDED.value, finished_at=now)
+            update(deliveries)
+            .where(deliveries.c.id.in_(delivery_ids))
+            .values(state=DeliveryState.SUPERSEDED.value, finished_at=now)
         )
-    taken = [row for row in rows if not row.superseded]
-    if taken:
-        await tx.execute(
-            update(d)
-            .where(d.c.id.in_([row.delivery_id for row in taken]))
-            .values(attempts=d.c.attempts + 1, claimed_until=until)
-        )
-    return [
-        Claim(
-            delivery_id=row.delivery_id,
-            subscription_id=row.subscription_id,
-            plugin=row.plugin,
-            target=row.target,
-            attempt=row.attempts + 1,
-            event=_event(row),
-        )
-        for row in taken
-    ]
 
 
 async def record_attempts(tx: AsyncConnection, attempts: Sequence[Attempt]) -> None:

@@ -54,8 +54,11 @@ async def append(
 async def claim(
     database: Database, *, now: int = NOW, busy: tuple[int, ...] = (), limit: int = 100
 ) -> list[outbox.Claim]:
+    """As the dispatcher does, without bounds of its own."""
     async with database.write() as tx:
-        return await outbox.claim_due(tx, now=now, until=now + 60, plugins={"webhooks"}, busy=busy, limit=limit)
+        due = await outbox.find_due(tx, now=now, plugins={"webhooks"}, busy=busy, limit=limit)
+        await outbox.set_aside(tx, [one.delivery_id for one in due if one.superseded], now=now)
+        return await outbox.claim(tx, [one.delivery_id for one in due if not one.superseded], until=now + 60)
 
 
 async def finish(database: Database, claimed: outbox.Claim, outcome: str, at: int = NOW) -> None:
