@@ -15,7 +15,6 @@ from aiohttp import ClientSession, web
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from astrapayd import sdnotify
 from astrapayd.chains import AddressError, ChainRegistry
 from astrapayd.config import Config, ConfigError, ConfigRegistry, Problem, load, parse_listener
 from astrapayd.db import chains as chain_queries
@@ -29,9 +28,10 @@ from astrapayd.ingest import Ingest
 from astrapayd.matching import Allowance
 from astrapayd.news import News
 from astrapayd.plugins import PluginHost
+from astrapayd.sdnotify import Notifier
 from astrapayd.services.chains import ChainNodes, ask_nodes
 from astrapayd.services.core import Core
-from astrapayd.services.endpoints import Endpoints
+from astrapayd.services.endpoints import StoredEndpoints
 from astrapayd.watching import ChainWatch
 from astrapayd.web.routes import RouteRegistry
 from astrapayd.web.site import admin_site, public_site
@@ -181,6 +181,7 @@ class Daemon:
         self._host = assembly.host
         self._news = News()
         self._stopping = asyncio.Event()
+        self._systemd = Notifier.from_environment()
 
     def stop(self) -> None:
         """Begin an orderly stop; safe to call from a signal handler, and twice."""
@@ -211,10 +212,10 @@ class Daemon:
                 async with self._listeners():
                     running.append(tasks.create_task(self._watchdog(), name="watchdog"))
                     ready()
-                    sdnotify.notify("READY=1")
+                    self._systemd.ready()
                     _log.info("ready", public=core.config.server.public_url)
                     await self._stopping.wait()
-                    sdnotify.notify("STOPPING=1")
+                    self._systemd.stopping()
                 for task in running:
                     task.cancel()
         finally:
@@ -261,7 +262,7 @@ class Daemon:
                 section=core.config.plugins.get(name),
                 http=http,
                 log=structlog.get_logger(f"plugin.{name}"),
-                endpoints=Endpoints(core.database),
+                endpoints=StoredEndpoints(core.database),
             )
 
         await self._host.startup(context)
@@ -298,12 +299,11 @@ class Daemon:
 
     async def _watchdog(self) -> None:
         """Tell systemd that the loop turns and the database answers; when either hangs, it restarts the daemon."""
-        interval = sdnotify.watchdog_interval_secs()
-        while interval is not None:
+        while self._systemd.watchdog_secs is not None:
             async with self._core.database.read() as connection:
                 await connection.execute(select(installation.c.epoch))
-            sdnotify.notify("WATCHDOG=1")
-            await asyncio.sleep(interval / 3)
+            self._systemd.alive()
+            await asyncio.sleep(self._systemd.watchdog_secs)
 
 
 def unusable(asked: ChainNodes, *, first_start: bool) -> list[str]:
