@@ -136,7 +136,7 @@ class TransferLine:
     tx: str
     amount: AmountText
     confirmations: int
-    needed: int
+    needed: int  # meaningless with finality
     seen_at: str
     finality: bool = False  # waits for the chain's own finality: there is no "n of m" to show
 
@@ -181,7 +181,9 @@ class PaymentView:
     @property
     def asked(self) -> AmountText:
         """What the customer is to send now."""
-        return self.rest or self.due
+        # On an address of its own the rest needs no tail; asking for the whole again would be asking twice.
+        missing = self.missing if self.state == "underpaid" else None
+        return self.rest or missing or self.due
 
     @property
     def latest(self) -> TransferLine | None:

@@ -119,7 +119,7 @@ LATE_ACCEPTED = replace(
     CONFIRMING,
     state="late_accepted",
     seconds_left=0,
-    transfers=(replace(PENDING, confirmations=4, finality=True),),
+    transfers=(replace(PENDING, confirmations=4, needed=0, finality=True),),
 )
 LATE_HELD = replace(LATE_ACCEPTED, state="late_held", transfers=(replace(PENDING, confirmations=12),))
 EXPIRED = replace(WAITING, state="expired", seconds_left=0, can_cancel=False)
@@ -185,6 +185,7 @@ SAMPLES: Mapping[str, View] = {
     "link-sold-out": replace(LINK, state="sold_out"),
     "link-paused": replace(LINK, state="paused"),
     "link-expired": replace(LINK, state="expired"),
+    "confirming-finality": replace(LATE_ACCEPTED, state="confirming"),
     "waiting": WAITING,
     "waiting-native": NATIVE,
     "waiting-long-amount": LONG_AMOUNT,
@@ -194,6 +195,7 @@ SAMPLES: Mapping[str, View] = {
     "seen": SEEN,
     "confirming": CONFIRMING,
     "underpaid": UNDERPAID,
+    "underpaid-own-address": replace(UNDERPAID, rest=None),
     "overpaid": OVERPAID,
     "late-accepted": LATE_ACCEPTED,
     "late-held": LATE_HELD,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
@@ -44,7 +44,8 @@ class Stage:
         app.router.add_get("/s/{id}/live", self._live)
         app.router.add_get("/s/{id}/status", self._status)
         app.router.add_get("/static/{name}", self._static)
-        runner = web.AppRunner(app, shutdown_timeout=0)
+        # aiohttp takes 0 for "wait for ever".
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
@@ -73,6 +74,11 @@ class Stage:
     async def _live(self, request: web.Request) -> web.StreamResponse:
         self.streams_opened += 1
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        with suppress(ConnectionError):  # the browser has left
+            await self._follow(request, response)
+        return response
+
+    async def _follow(self, request: web.Request, response: web.StreamResponse) -> None:
         await response.prepare(request)
         self._streams.append(request)
         told: PaymentView | PaidView | None = None
