@@ -125,7 +125,7 @@ def payment_state(details: SessionDetails) -> PaymentState:
     """Which words the page chooses."""
     state = details.row.state
     if Flag.HELD in state.flags:
-        return "late_held"
+        return "late_held" if Flag.LATE in state.flags else "held"
     match state.status:
         case Status.PAID:
             return "paid"
@@ -143,6 +143,8 @@ def payment_state(details: SessionDetails) -> PaymentState:
         case Status.PENDING | Status.DRAFT:
             if state.received_base:
                 return "underpaid"
+            if Flag.REVERTED in state.flags:
+                return "reverted"
             return "waiting" if details.level else "node_trouble"
 
 
@@ -189,7 +191,7 @@ def receipt_view(core: Core, details: SessionDetails) -> ReceiptView:
         paid_at=iso_time(row.paid_at or row.opened_at),
         transfers=_lines(details, chain),
         verify_url=f"{base_url}/verify?code={row.code}",
-        page_url=f"{base_url}/r/{row.id}",
+        page_url=f"{base_url}/s/{row.id}",
         order=row.order_ref,
         excess=_excess(details),
         back_url=row.back_url,

@@ -20,6 +20,8 @@ PaymentState = Literal[
     "overpaid",
     "late_accepted",
     "late_held",
+    "held",
+    "reverted",
     "expired",
     "expired_partial",
     "cancelled",

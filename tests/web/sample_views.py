@@ -122,6 +122,8 @@ LATE_ACCEPTED = replace(
     transfers=(replace(PENDING, confirmations=4, needed=0, finality=True),),
 )
 LATE_HELD = replace(LATE_ACCEPTED, state="late_held", transfers=(replace(PENDING, confirmations=12),))
+HELD = replace(LATE_HELD, state="held")
+REVERTED = replace(WAITING, state="reverted", can_cancel=False)
 EXPIRED = replace(WAITING, state="expired", seconds_left=0, can_cancel=False)
 EXPIRED_PARTIAL = replace(UNDERPAID, state="expired_partial", rest=None, seconds_left=0)
 CANCELLED = replace(EXPIRED, state="cancelled")
@@ -199,6 +201,8 @@ SAMPLES: Mapping[str, View] = {
     "overpaid": OVERPAID,
     "late-accepted": LATE_ACCEPTED,
     "late-held": LATE_HELD,
+    "held": HELD,
+    "reverted": REVERTED,
     "expired": EXPIRED,
     "expired-partial": EXPIRED_PARTIAL,
     "cancelled": CANCELLED,
