@@ -12,8 +12,8 @@ One turn:
 A stop between 2 and the receiver's answer leaves the claim without an outcome. The next start records it as an attempt
 that failed and tries again on the schedule: a receiver may see an event twice, with the same ``webhook-id``.
 
-Nobody waits for another's receiver: a subscription has one call at a time until one is accepted, then a few, and the
-sum over subscriptions that fail is bounded to half of all, so that the other half stays free for those that work.
+Nobody waits for another's receiver: a subscription has one call at a time until one is accepted, then a few, and all
+those whose last call failed share half of the places, so that the other half stays free.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ class EventPlugins(Protocol):
 
 @dataclass(slots=True)
 class _Lane:
-    """One subscription's calls. ``works`` since one was accepted, until one fails."""
+    """One subscription's calls. ``works`` as its last outcome says; None before the first."""
 
     under_way: int = 0
-    works: bool = False
+    works: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +220,7 @@ class Dispatcher:
         moved = False
         while room.total > 0:
             limit = min(room.total, _PAGE)
-            due = await outbox.find_due(
-                tx, now=now, plugins=plugins, busy=room.full, among=room.only_working, limit=limit
-            )
+            due = await outbox.find_due(tx, now=now, plugins=plugins, busy=room.full, limit=limit)
             # A subject that is under way here is claimed in the database too; but an earlier event of it that
             # somebody sends again meanwhile is not, and must wait.
             free = [one for one in due if (one.subscription_id, one.subject) not in self._busy_subjects]
@@ -296,29 +294,27 @@ class _Room:
     def __init__(self, lanes: dict[int, _Lane], most: int, most_each: int) -> None:
         self._lanes = {subscription: (lane.under_way, lane.works) for subscription, lane in lanes.items()}
         self._most_each = most_each
-        self._failing = most // 2 - sum(calls for calls, works in self._lanes.values() if not works)
+        self._for_failing = most // 2 - sum(calls for calls, works in self._lanes.values() if works is False)
         self.total = most - sum(calls for calls, _ in self._lanes.values())
         self.full = {one for one, (calls, works) in self._lanes.items() if calls >= self._width(works)}
+        if self._for_failing <= 0:
+            self._close_to_failing()
         self._grown = False
-
-    @property
-    def only_working(self) -> set[int] | None:
-        """The subscriptions to look at, once the failing and unknown ones have their share; None: all."""
-        return {one for one, (_, works) in self._lanes.items() if works} if self._failing <= 0 else None
 
     def take(self, subscription: int) -> bool:
         """Reserve a call, if there is room."""
-        calls, works = self._lanes.get(subscription, (0, False))
-        if self.total <= 0 or subscription in self.full or (not works and self._failing <= 0):
+        if self.total <= 0 or subscription in self.full:
             return False
+        calls, works = self._lanes.get(subscription, (0, None))
         self._lanes[subscription] = calls + 1, works
         self.total -= 1
-        if not works:
-            self._failing -= 1
-            self._grown = self._grown or self._failing <= 0
         if calls + 1 >= self._width(works):
             self.full.add(subscription)
             self._grown = True
+        if works is False:
+            self._for_failing -= 1
+            if self._for_failing <= 0:
+                self._close_to_failing()
         return True
 
     def full_grew(self) -> bool:
@@ -326,7 +322,11 @@ class _Room:
         grown, self._grown = self._grown, False
         return grown
 
-    def _width(self, works: bool) -> int:
+    def _close_to_failing(self) -> None:
+        self.full |= {one for one, (_, works) in self._lanes.items() if works is False}
+        self._grown = True
+
+    def _width(self, works: bool | None) -> int:
         return self._most_each if works else 1
 
 

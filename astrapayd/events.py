@@ -44,6 +44,7 @@ class EventType(StrEnum):
     INVOICE_OVERDUE = "invoice.overdue"
     NODE_DOWN = "node.down"
     NODE_RECOVERED = "node.recovered"
+    WEBHOOK_TEST = "webhook.test"  # asked for by the merchant, to one endpoint only
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,13 +19,12 @@ from astrapayd.config import ConfigRegistry, Network, Section
 from astrapayd.egress import AddressRefused, EgressRules, guarded_session
 from astrapayd.events import Event
 from astrapayd.hookspecs import Accepted, Delivery, Endpoint, Outcome, PluginContext, Rejected, Retry, hookimpl
+from astrapayd.signing import signed_headers
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
 PLUGIN: Final = "webhooks"
-PREFIX: Final = "whsec_"  # of a signing secret
-_SECRET_BYTES: Final = 32
 _ANSWER_BYTES: Final = 2_000  # of the receiver's answer that the delivery log keeps
 
 
@@ -45,32 +40,6 @@ class WebhooksSection(Section):
     connect_timeout_secs: Annotated[float, Field(gt=0, le=25)] = 5.0
 
 
-def new_secret() -> str:
-    """A signing secret, ``whsec_`` and 256 random bits in base64."""
-    return PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
-
-
-def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """``v1,`` and the base64 HMAC-SHA256 of ``id.timestamp.body``.
-
-    :param secret: ``whsec_…``.
-    :param timestamp: of this attempt, Unix seconds; a receiver refuses one that is minutes old.
-    """
-    key = base64.b64decode(secret.removeprefix(PREFIX))
-    digest = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
-    return "v1," + base64.b64encode(digest).decode()
-
-
-def signed_headers(event: Event, endpoint: Endpoint, timestamp: int) -> dict[str, str]:
-    """The headers of one attempt: one signature for each secret, so that a rotation needs no moment."""
-    return {
-        "Content-Type": "application/json",
-        "webhook-id": event.id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(sign(secret, event.id, timestamp, event.body) for secret in endpoint.secrets),
-    }
-
-
 class WebhookSender:
     """Posts events over one HTTP client, which it closes in the end."""
 
@@ -82,10 +51,13 @@ class WebhookSender:
         """One attempt. Any failure of network, TLS or receiver is an outcome, never an exception."""
         import aiohttp
 
-        headers = signed_headers(event, endpoint, int(self._clock()))
+        headers = signed_headers(event.id, int(self._clock()), event.body, endpoint.secrets)
         try:
             async with self._session.post(
-                endpoint.url, data=event.body, headers=headers, allow_redirects=False
+                endpoint.url,
+                data=event.body,
+                headers={"Content-Type": "application/json", **headers},
+                allow_redirects=False,
             ) as response:
                 return await self._judge(response)
         except TimeoutError:

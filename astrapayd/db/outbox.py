@@ -215,14 +215,12 @@ async def find_due(
     now: int,
     plugins: Collection[str],
     busy: Collection[int],
-    among: Collection[int] | None = None,
     limit: int,
 ) -> list[Due]:
     """Up to ``limit`` deliveries whose turn it is, oldest first; on PostgreSQL locked until the transaction ends.
 
     :param plugins: those that can be called; the deliveries of others wait.
     :param busy: subscriptions that take no more at the moment.
-    :param among: only these subscriptions; None for all.
     """
     d, s, e = deliveries, subscriptions, events
     earlier, later = deliveries.alias("earlier"), deliveries.alias("later")
@@ -256,8 +254,6 @@ async def find_due(
         .limit(limit)
         .with_for_update(of=d, skip_locked=True)  # PostgreSQL; SQLite has one writer and says nothing here
     )
-    if among is not None:
-        statement = statement.where(d.c.subscription_id.in_(among))
     return [Due(row.id, row.subscription_id, row.subject, bool(row.superseded)) for row in await tx.execute(statement)]
 
 

@@ -8,47 +8,19 @@ from pathlib import Path
 
 import orjson
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 
-from astrapayd.db import migrate, outbox
+from astrapayd.db import outbox
 from astrapayd.db.engine import Database, DatabaseError
 from astrapayd.db.tables import deliveries, events, installation, subscriptions
-from astrapayd.events import Event, EventType, event_id
-
-NOW = 1_800_000_000
+from astrapayd.events import EventType, event_id
+from tests.delivery import NOW, append, fresh_database, subscribe
 
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/outbox.db")
-    await migrate.upgrade(database)
-    async with database.write() as tx:
-        if (await tx.execute(select(installation))).first() is None:
-            await tx.execute(insert(installation).values(id=1, epoch=1, created_at=NOW, last_sequence=0))
-    yield database
-    await database.close()
-
-
-async def subscribe(
-    database: Database, target: str, *, store: str = "", types: list[str] | None = None, plugin: str = "webhooks"
-) -> int:
-    async with database.write() as tx:
-        added = await tx.execute(
-            insert(subscriptions).values(
-                plugin=plugin, target=target, store=store, event_types=types or [], active=True, created_at=NOW
-            )
-        )
-        assert added.inserted_primary_key is not None
-        return int(added.inserted_primary_key[0])
-
-
-async def append(
-    database: Database, subject: str = "ses_1", type: EventType = EventType.SESSION_PAID, ordinal: int = 1
-) -> Event:
-    async with database.write() as tx:
-        return await outbox.append_event(
-            tx, type=type, store="shop", subject=subject, ordinal=ordinal, created_at=NOW, data={"n": ordinal}
-        )
+    async with fresh_database(tmp_path) as database:
+        yield database
 
 
 async def claim(
