@@ -198,7 +198,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("next_attempt_at", sa.BigInteger(), nullable=False),
         sa.Column("claimed_until", sa.BigInteger(), nullable=True),
-        sa.Column("forced", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("forced", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
             "state IN ('pending', 'accepted', 'parked', 'superseded')", name=op.f("ck_deliveries_state")
