@@ -52,9 +52,7 @@ async def measure(node: TestNode) -> list[Figure]:
             percentile(bare, 0.99),
             "bare subscriber",
         ),
-        Figure(
-            f"above the bare subscriber, p99 ({node.name})", percentile(delays, 0.99), "ms", 100.0, "target 100 ms"
-        ),
+        Figure(f"above the bare subscriber, p99 ({node.name})", percentile(delays, 0.99), "ms", 100.0, "target 100 ms"),
     ]
 
 

@@ -94,7 +94,9 @@ class Shop:
 
     async def link(self, price: str, currency: str) -> str:
         """A new payment link's URL."""
-        return link_url(self.core, await create_link(self.core, LinkDraft("shop", "Coffee", price, currency), source="cli"))
+        return link_url(
+            self.core, await create_link(self.core, LinkDraft("shop", "Coffee", price, currency), source="cli")
+        )
 
     async def open(self, url: str, asset: str) -> Asked:
         """Open a link as a browser without JavaScript does, and read what its payment page asks for.

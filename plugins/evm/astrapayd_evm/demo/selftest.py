@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, CookieJar, web
-from astrapayd.services.endpoints import add_endpoint
 
 from astrapayd.app import Daemon, assemble, prepare_database
 from astrapayd.links import LinkDraft
 from astrapayd.money import parse_amount
 from astrapayd.services.core import Core
+from astrapayd.services.endpoints import add_endpoint
 from astrapayd.services.links import create_link, link_url
 
 from .surroundings import STORE, USDT, DemoError, demo_chain, free_port, write_configuration
