@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -151,6 +151,16 @@ class DatabaseSection(Section):
 
     url: str = "sqlite:///var/lib/astrapayd/astrapayd.db"
     password: Secret | None = None
+
+    def connect_url(self) -> str:
+        """The URL with the password in it, to connect with and to show nobody."""
+        if self.password is None:
+            return self.url
+        url = urlsplit(self.url)
+        user, _, host = url.netloc.rpartition("@")
+        user = user.partition(":")[0]
+        netloc = f"{user}:{quote(self.password.reveal(), safe='')}@{host}"
+        return urlunsplit((url.scheme, netloc, url.path, url.query, url.fragment))
 
 
 class LogSection(Section):

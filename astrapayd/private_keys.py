@@ -131,7 +131,7 @@ def _base58_kind(word: str) -> str | None:
             return "an encrypted private key (BIP-38)"
     elif 100 <= len(word) <= 120:
         payload = _base58check(word)
-        # 78 bytes: version, depth, fingerprint, child, chain code; then 00 before a private key, 02 or 03 in public ones
+        # version, depth, fingerprint, child, chain code; then the key: private ones begin with 00, public ones 02 or 03
         if payload is not None and len(payload) == 78 and payload[45] == 0:
             return "an extended private key"
     return None

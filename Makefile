@@ -1,0 +1,55 @@
+# Needs Python >= 3.11 and make; everything else goes into .venv/ and build/. A second run is quick.
+#
+#   make demo      the daemon with an embedded chain, and a shop page to pay on
+#   make test      lint, types, import rules, all tests; REQUIRE_ALL=1 makes a missing node or browser a failure
+#   make nodes     anvil into build/nodes
+#   make bench     measurements into build/
+#   make screens   screenshots of every page into build/
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+NODES := build/nodes/.fetched
+
+.DELETE_ON_ERROR:
+.PHONY: demo test nodes bench screens install clean
+
+demo: $(INSTALLED)
+	$(BIN)/astrapayd demo
+
+# The order is from quick to slow, so that a typo is told in a second.
+test: $(INSTALLED) nodes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+nodes: $(NODES)
+
+bench: $(INSTALLED) nodes
+	$(BIN)/python -m benchmarks
+
+screens: $(INSTALLED)
+	$(BIN)/python -m tests.web.screens
+
+install: $(INSTALLED)
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found: install it, or say PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	@touch $@
+
+# Without npm the tests against anvil are skipped and the last line of the run says so; under REQUIRE_ALL=1 they fail.
+$(NODES): tests/nodes/fetch.sh
+	@mkdir -p $(@D)
+	@if ! command -v npm >/dev/null; then \
+		echo "npm was not found: anvil is not fetched, its tests do not run" >&2; test "$(REQUIRE_ALL)" != 1; \
+	elif sh tests/nodes/fetch.sh; then touch $@; \
+	else echo "anvil could not be fetched: its tests do not run" >&2; test "$(REQUIRE_ALL)" != 1; fi
