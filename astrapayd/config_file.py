@@ -34,6 +34,7 @@ from astrapayd.config import (
     parse_listener,
 )
 from astrapayd.config_reasons import Loc, did_you_mean, dotted, reasons
+from astrapayd.money import AmountError, parse_amount
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -90,6 +91,7 @@ def load(path: Path, registry: ConfigRegistry) -> Config:
     chain_ids = _table(raw, "chains", _Findings()).keys()
     _check_assets(assets, chain_ids, found)
     _check_stores(stores, chain_ids, found)
+    _check_tolerances(stores, assets, found)
     if found.problems or server is None or database is None or log is None:
         raise ConfigError(path, tuple(dict.fromkeys(found.problems)))
     return Config(path, server, database, chains, assets, stores, plugins, log, tuple(found.notes))
@@ -321,6 +323,20 @@ def _check_stores(stores: Mapping[str, StoreSection], chains: Collection[str], f
                 other = owner.setdefault((chain, address), here)
                 if other != here:
                     found.add(here, f"stands at {dotted(other)} too, and an address belongs to one store: remove one")
+
+
+def _check_tolerances(stores: Mapping[str, StoreSection], assets: Mapping[str, AssetSection], found: _Findings) -> None:
+    for key, store in stores.items():
+        for asset in assets.values():
+            if asset.chain in store.accounts:
+                try:
+                    parse_amount(store.tolerance, asset.decimals, what="text")
+                except AmountError:
+                    found.add(
+                        ("stores", key, "tolerance"),
+                        f"is finer than {asset.symbol} can be: write at most {asset.decimals} decimals",
+                    )
+                    break
 
 
 def _add_chain(name: str, chains: Collection[str]) -> str:

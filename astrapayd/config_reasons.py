@@ -71,6 +71,9 @@ def _place(detail: ErrorDetails, table: object) -> Loc:
 
 
 def _sentence(details: list[ErrorDetails], place: Loc, model: type[BaseModel]) -> str:
+    if len(details) > 1 and not isinstance(details[0]["input"], Mapping):
+        # where text may stand as well, a secret is only one of the ways
+        details = [detail for detail in details if detail["type"] != "secret"]
     # a branch that took the type and refused the value says more than those that refused the type
     closer = [detail for detail in details if detail["type"] not in _WANTED]
     if not closer:

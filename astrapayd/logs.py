@@ -20,18 +20,18 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 REDACTED: Final = "[redacted]"
 """Stands where a value was dropped, so that a reader sees that there was one."""
 
-_SECRET_NAMES: Final = """
+_OPENS_SOMETHING: Final = """
     api_key authorization cookie credential mnemonic passphrase password private_key secret secrets session_secret
     set_cookie signature signing_key token xprv
 """
-_CUSTOMER_NAMES: Final = """
+_ABOUT_A_PERSON: Final = """
     answers city client_ip company customer customer_email customer_name email fields first_name form full_name ip
     last_name phone postcode remote_addr shipping shipping_address street user_agent
 """
-SECRET_KEYS: Final = frozenset(_SECRET_NAMES.split())
+SECRET_KEYS: Final = frozenset(_OPENS_SOMETHING.split())
 """Names whose values open something."""
 
-CUSTOMER_KEYS: Final = frozenset(_CUSTOMER_NAMES.split())
+CUSTOMER_KEYS: Final = frozenset(_ABOUT_A_PERSON.split())
 """Names whose values are about a person. ``address`` is not among them: here it is one on a chain."""
 
 _PRIORITY: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
