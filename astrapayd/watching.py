@@ -17,7 +17,7 @@ from astrapayd.transfers import Watcher, WatcherError, WatcherHealth, WatchSet
 
 _FIRST_PAUSE_SECS = 1.0
 _LONGEST_PAUSE_SECS = 30.0
-_LOOK_EVERY_SECS = 1.0
+_LOOK_EVERY_SECS = 0.2
 _LOOK_WRITTEN_EVERY_SECS = 10
 
 

@@ -32,11 +32,11 @@ def demo(port: int, selftest: bool, as_json: bool, verbose: bool) -> None:
     Prints the address of a payment link. Below its payment page a demo wallet pays exactly, short, too much, twice, too
     late, and reorganises the payment away.
     """
-    from astrapayd import logs
+    from astrapayd.logs import configure
 
     from .surroundings import DemoError
 
-    logs.configure("auto", "info" if verbose else "warning")
+    configure("auto", "info" if verbose else "warning")
     try:
         if selftest:
             from .selftest import run_selftest

@@ -1,0 +1,301 @@
+"""Follows one EVM chain through the merchant's nodes: a wake-up, then the truth by hash, then one update."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from astrapayd.chains import Depth
+from astrapayd.money import Asset
+from astrapayd.transfers import (
+    BlockRef,
+    ChainMismatch,
+    ChainUpdate,
+    HistoryGone,
+    NodeStatus,
+    Transfer,
+    WatcherHealth,
+    WatchSet,
+)
+from astrapayd_evm.ancestry import Branch, OffBranch
+from astrapayd_evm.checks import check_node, identify
+from astrapayd_evm.faults import (
+    HistoryPruned,
+    NodeFault,
+    NodeSilent,
+    RpcError,
+    ShiftingView,
+    WrongChain,
+)
+from astrapayd_evm.fetching import Fetcher
+from astrapayd_evm.outage import Backoff, Outage
+from astrapayd_evm.rpc import NodeRpc, RpcLimits, Wakeup
+
+MOST_BLOCKS = 50
+"""Blocks in one update: a long gap is committed along the way."""
+
+_SHIFTS = 5  # a chain may change while it is read; that often in a row it is no chain
+_SILENT_HEADS = 3  # heads found by looking only, before a subscription counts as dead
+_PROGRESS_SECS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a watcher needs of ``[chains.ID]``. ``node_urls`` are secrets; ``genesis`` None: hold to the first seen."""
+
+    chain: str
+    chain_id: int
+    node_urls: tuple[str, ...]
+    assets: tuple[Asset, ...]
+    confirmations: Depth
+    final: Depth
+    genesis: str | None = None
+    max_message_bytes: int = 128 * 2**20
+    request_secs: float = 30.0
+    poll_secs: float = 4.0
+
+
+class EvmWatcher:
+    """Implements :class:`astrapayd.transfers.Watcher`.
+
+    One node at a time is followed. When it fails, the next one is asked, and around again with growing pauses; one that
+    is behind or of another chain is noticed and never believed.
+    """
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._now = now
+        limits = RpcLimits(max_message_bytes=settings.max_message_bytes, request_secs=settings.request_secs)
+        self._nodes = [NodeRpc(url, limits) for url in settings.node_urls]
+        self._using = 0
+        self._genesis = settings.genesis or ""
+        self._log = structlog.get_logger("astrapayd.evm").bind(chain=settings.chain)
+        self._outage = Outage(self._log, "node trouble", "node is back")
+        self._level = False
+        self._looked_at = 0
+
+    @property
+    def health(self) -> WatcherHealth:
+        """How it goes."""
+        return WatcherHealth(self._level, self._looked_at, self._outage.reason)
+
+    async def check(self) -> tuple[NodeStatus, ...]:
+        """Ask every node at once who it is and whether it can be followed."""
+        settings = self._settings
+        needs_finality = settings.confirmations.blocks is None or settings.final.blocks is None
+        limits = RpcLimits(max_message_bytes=settings.max_message_bytes, request_secs=min(settings.request_secs, 10))
+        checks = (
+            check_node(
+                NodeRpc(url, limits),
+                chain=settings.chain,
+                chain_id=settings.chain_id,
+                genesis=self._genesis,
+                assets=settings.assets,
+                needs_finality=needs_finality,
+            )
+            for url in settings.node_urls
+        )
+        return tuple(await asyncio.gather(*checks))
+
+    async def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
+        """Follow the chain; see :meth:`astrapayd.transfers.Watcher.updates`."""
+        branch = Branch(recent)
+        backoff = Backoff(0.5, 20)
+        wrong: set[int] = set()
+        try:
+            while True:
+                rpc = self._nodes[self._using]
+                try:
+                    await rpc.open()
+                    self._genesis = await identify(rpc, self._settings.chain_id, self._genesis)
+                    wrong.discard(self._using)
+                    wakeup = await self._subscribe(rpc)
+                    async for step in self._follow(rpc, wakeup, branch, watch):
+                        yield step
+                        backoff.reset()
+                except WrongChain as fault:
+                    wrong.add(self._using)
+                    self._trouble(rpc, fault)
+                    if len(wrong) == len(self._nodes):
+                        raise ChainMismatch(f"chains.{self._settings.chain}.nodes: {rpc.label} {fault}") from fault
+                except OffBranch as fault:
+                    raise ChainMismatch(f"chains.{self._settings.chain}.nodes: {rpc.label} {fault}") from fault
+                except HistoryPruned as fault:
+                    self._trouble(rpc, fault)
+                    if len(self._nodes) == 1:
+                        raise HistoryGone(
+                            f"chains.{self._settings.chain}.nodes: {rpc.label} {fault}, and payments may be in it: "
+                            "add a node that still has it"
+                        ) from fault
+                except NodeFault as fault:
+                    self._trouble(rpc, fault)
+                # Another one is asked at once; when all have failed in a row, there is a pause.
+                await rpc.close()
+                self._using = (self._using + 1) % len(self._nodes)
+                if self._using == 0:
+                    await asyncio.sleep(backoff.next_secs())
+        finally:
+            self._level = False
+            await self._nodes[self._using].close()
+
+    async def close(self) -> None:
+        """Release connections. Safe to call twice."""
+        for rpc in self._nodes:
+            await rpc.close()
+
+    async def _subscribe(self, rpc: NodeRpc) -> Wakeup | None:
+        """None where the node offers no subscriptions: then it is only looked at every few seconds."""
+        try:
+            return await rpc.subscribe("newHeads")
+        except RpcError as error:
+            if not error.says_unsupported:
+                raise
+            return None
+
+    async def _follow(
+        self, rpc: NodeRpc, wakeup: Wakeup | None, branch: Branch, watch: WatchSet
+    ) -> AsyncGenerator[ChainUpdate]:
+        """Look, catch up, wait for the next wake-up or the next regular look, around again until a fault."""
+        fetcher = Fetcher(rpc)
+        silence = _Silence(wakeup)
+        shifts = 0
+        final_told: int | None = None
+        while True:
+            tip = branch.tip
+            try:
+                async for step in self._catch_up(fetcher, branch, watch, final_told):
+                    final_told = step.final_height
+                    yield step
+                shifts = 0
+            except ShiftingView as fault:
+                shifts += 1
+                if shifts >= _SHIFTS:
+                    raise
+                self._log.debug("chain changed while it was read", reason=str(fault))
+                continue
+            self._looked_at = int(self._now())
+            self._level = True
+            self._outage.up()
+            silence.looked(moved=branch.tip != tip)
+            if wakeup is None:
+                await asyncio.sleep(self._settings.poll_secs)
+            else:
+                await wakeup.wait(self._settings.poll_secs)
+
+    async def _catch_up(
+        self, fetcher: Fetcher, branch: Branch, watch: WatchSet, final_told: int | None
+    ) -> AsyncGenerator[ChainUpdate]:
+        """From the committed tip to the node's head, in linked steps."""
+        head = await fetcher.head()
+        final_height = min(await fetcher.final_height(), head.height)
+        tip = branch.tip
+        if tip is None:
+            yield self._step(None, (), [head], final_height, [], watch.current.version)
+            branch.move(0, [head], self._kept_from(head, final_height))
+            return
+        if head.hash == tip.hash:
+            if final_told not in (None, final_height):
+                yield self._step(tip, (), [], final_height, [], watch.current.version)
+            return
+        ancestor = await branch.common_ancestor(head, fetcher.block_at)
+        progress = _Progress(self._log, ancestor.height, self._now)
+        while ancestor.height < head.height:
+            watched = watch.current
+            disconnected = branch.above(ancestor)
+            # A competing branch disconnects only what it has blocks against: it comes whole, at least to our tip.
+            up_to = min(head.height, ancestor.height + max(MOST_BLOCKS, len(disconnected)))
+            fetched = await fetcher.blocks(ancestor, up_to, watched)
+            refs = [block.ref for block in fetched]
+            paid = [transfer for block in fetched for transfer in block.transfers]
+            base = branch.tip
+            yield self._step(base, disconnected, refs, final_height, paid, watched.version)
+            ancestor = refs[-1]
+            branch.move(len(disconnected), refs, self._kept_from(ancestor, final_height))
+            self._looked_at = int(self._now())
+            progress.at(ancestor.height, head.height)
+            if len(refs) < MOST_BLOCKS:
+                continue
+            head = await fetcher.head()  # a long gap: the chain went on meanwhile
+            if head.height < ancestor.height:
+                raise ShiftingView("went back while a gap was filled")
+
+    def _step(
+        self,
+        base: BlockRef | None,
+        disconnected: Sequence[BlockRef],
+        connected: Sequence[BlockRef],
+        final_height: int,
+        paid: Sequence[Transfer],
+        version: int,
+    ) -> ChainUpdate:
+        head = connected[-1] if connected else base
+        assert head is not None
+        return ChainUpdate(
+            chain=self._settings.chain,
+            base=base,
+            head=head,
+            final_height=min(final_height, head.height),
+            disconnected=tuple(disconnected),
+            connected=tuple(connected),
+            transfers=tuple(paid),
+            replaced=(),
+            watch_version=version,
+        )
+
+    def _kept_from(self, head: BlockRef, final_height: int) -> int:
+        """The height below which no block can be disconnected any more."""
+        blocks = self._settings.final.blocks
+        return min(final_height, head.height) if blocks is None else head.height - blocks + 1
+
+    def _trouble(self, rpc: NodeRpc, fault: NodeFault) -> None:
+        self._level = False
+        self._outage.down(f"{rpc.label} {fault}")
+
+
+class _Silence:
+    """Notices a subscription that died without a word: heads go on coming, and it tells of none."""
+
+    def __init__(self, wakeup: Wakeup | None) -> None:
+        self._wakeup = wakeup
+        self._heard: int | None = None  # None until the first look, which fills whatever gap there is
+        self._unheard_heads = 0
+
+    def looked(self, *, moved: bool) -> None:
+        """After each look. :raises NodeSilent: once several heads in a row were found by looking only."""
+        if self._wakeup is None:
+            return
+        heard = self._wakeup.notifications
+        unheard = moved and heard == self._heard
+        self._unheard_heads = self._unheard_heads + 1 if unheard else 0 if heard != self._heard else self._unheard_heads
+        self._heard = heard
+        if self._unheard_heads >= _SILENT_HEADS:
+            raise NodeSilent("is connected, but its newHeads subscription is dead")
+
+
+class _Progress:
+    """Says now and then how far a long gap is filled, and once when it is."""
+
+    def __init__(self, log: FilteringBoundLogger, start: int, now: Callable[[], float]) -> None:
+        self._log = log
+        self._start = start
+        self._now = now
+        self._begun = self._said = now()
+
+    def at(self, height: int, head: int) -> None:
+        """After each step."""
+        done = height >= head
+        long = height - self._start > MOST_BLOCKS
+        if (done and long) or (not done and self._now() - self._said >= _PROGRESS_SECS):
+            self._said = self._now()
+            seconds = max(self._now() - self._begun, 0.001)
+            self._log.info(
+                "caught up" if done else "catching up",
+                height=height,
+                blocks_left=head - height,
+                blocks_per_sec=round((height - self._start) / seconds),
+            )
