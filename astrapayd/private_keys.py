@@ -114,8 +114,9 @@ def _scrub(value: Any, loc: tuple[str | int, ...], hash_keys: Collection[str], f
 def _array_kind(values: list[Any]) -> str | None:
     if len(values) in {32, 64} and all(type(item) is int and 0 <= item <= 255 for item in values):
         return "a private key as bytes"
-    if len(values) > 1 and all(isinstance(item, str) for item in values) and _has_mnemonic(" ".join(values)):
-        return "a recovery phrase"
+    if all(isinstance(item, str) for item in values) and _has_mnemonic(" ".join(values)):
+        # a phrase within one entry is told of that entry
+        return None if any(map(_has_mnemonic, values)) else "a recovery phrase"
     return None
 
 
