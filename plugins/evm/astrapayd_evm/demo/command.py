@@ -56,7 +56,7 @@ async def _run(port: int, as_json: bool) -> None:
     from astrapayd.services.links import create_link, link_url
 
     from .customer import NAME, DemoCustomer
-    from .surroundings import STORE, DemoError, demo_chain, free_port, write_configuration
+    from .surroundings import STORE, DemoError, demo_chain, free_port, wait_until_open, write_configuration
 
     if not _is_free(port):
         raise DemoError(f"port {port} is taken: choose another with --port")
@@ -81,18 +81,23 @@ async def _run(port: int, as_json: bool) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
 
-            def ready() -> None:
+            async def announce() -> None:
+                await listening.wait()
+                await wait_until_open(assembly.core)
                 if as_json:
                     click.echo(json.dumps({"url": url, "node": chain.url}))
                 else:
-                    click.echo(
-                        f"The shop is open: {url}\nPay there with the demo wallet below the page. Ctrl-C ends it."
-                    )
+                    click.echo(f"The shop is open: {url}")
+                    click.echo("Pay there with the demo wallet below the page. Ctrl-C ends it.")
 
+            listening = asyncio.Event()
+            announcing = asyncio.create_task(announce())
             try:
-                await daemon.run(ready=ready)
+                await daemon.run(ready=listening.set)
             except StartError as error:
                 raise DemoError(str(error)) from error
+            finally:
+                announcing.cancel()
 
 
 def _is_free(port: int) -> bool:

@@ -21,11 +21,10 @@ from aiohttp import ClientSession, CookieJar, web
 from astrapayd.app import Daemon, assemble, prepare_database
 from astrapayd.links import LinkDraft
 from astrapayd.money import parse_amount
-from astrapayd.services.core import Core
 from astrapayd.services.endpoints import add_endpoint
 from astrapayd.services.links import create_link, link_url
 
-from .surroundings import STORE, USDT, DemoError, demo_chain, free_port, write_configuration
+from .surroundings import STORE, USDT, DemoError, demo_chain, free_port, wait_until_open, write_configuration
 from .wallet import DemoWallet
 
 _PAID_TIMEOUT_SECS = 60
@@ -87,10 +86,10 @@ async def run_selftest() -> dict[str, Any]:
     seconds: dict[str, float] = {}
     receiver = Receiver()
     with tempfile.TemporaryDirectory(prefix="astrapayd-selftest-") as folder:
-        async with receiver.listening(), demo_chain() as chain, _daemon(Path(folder), chain, receiver) as (core, url):
+        async with receiver.listening(), demo_chain() as chain, _daemon(Path(folder), chain, receiver) as url:
             seconds["chain_and_daemon_ready"] = time.perf_counter() - started
             async with DemoWallet(chain.url, chain.usdt) as wallet:
-                address, due_base = await _open(core, url, seconds)
+                address, due_base = await _open(url, seconds)
                 paid_at = time.perf_counter()
                 transaction = await wallet.pay_token(address, due_base)
                 await wallet.wait_mined(transaction)
@@ -115,8 +114,8 @@ async def run_selftest() -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _daemon(folder: Path, chain: Any, receiver: Receiver) -> AsyncIterator[tuple[Core, str]]:
-    """The daemon with one link and one webhook endpoint; its core and the link's address."""
+async def _daemon(folder: Path, chain: Any, receiver: Receiver) -> AsyncIterator[str]:
+    """The daemon with one link and one webhook endpoint; the link's address."""
     listeners = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     path = write_configuration(folder, chain, public=listeners[0], admin=listeners[1], webhooks=True)
     assembly = assemble(path)
@@ -133,7 +132,8 @@ async def _daemon(folder: Path, chain: Any, receiver: Receiver) -> AsyncIterator
         await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()
-        yield core, link_url(core, link)
+        await wait_until_open(core)
+        yield link_url(core, link)
     finally:
         waiting.cancel()
         daemon.stop()
@@ -141,19 +141,16 @@ async def _daemon(folder: Path, chain: Any, receiver: Receiver) -> AsyncIterator
             await running
 
 
-async def _open(core: Core, url: str, seconds: dict[str, float]) -> tuple[str, int]:
+async def _open(url: str, seconds: dict[str, float]) -> tuple[str, int]:
     """Open the link as a browser does; the address to pay to and the exact amount, read off the page."""
     begun = time.perf_counter()
-    # The chain's first block may still be on its way: a shop answers 503 until then.
-    async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as browser, asyncio.timeout(30):
-        while True:
-            async with browser.post(url, data={"asset": USDT}) as answer:
-                page = await answer.text()
-                if answer.status == 200 and answer.url.path.startswith("/s/"):
-                    break
-                if answer.status != 503:
-                    raise DemoError(f"opening the link answered {answer.status}")
-            await asyncio.sleep(0.05)
+    async with (
+        ClientSession(cookie_jar=CookieJar(unsafe=True)) as browser,
+        browser.post(url, data={"asset": USDT}) as answer,
+    ):
+        page = await answer.text()
+        if answer.status != 200 or not answer.url.path.startswith("/s/"):
+            raise DemoError(f"opening the link answered {answer.status}")
     seconds["link_to_payment_page"] = time.perf_counter() - begun
     uri = re.search(r"ethereum:0x[0-9a-fA-F]{40}@\d+/transfer\?address=(0x[0-9a-fA-F]{40})&amp;uint256=(\d+)", page)
     if uri is None:

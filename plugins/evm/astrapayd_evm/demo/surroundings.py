@@ -13,6 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from astrapayd.services.chains import levels
+from astrapayd.services.core import Core
+
 START_TIMEOUT_SECS = 30
 STORE = "corner-coffee"
 USDT = "usdt-demo"
@@ -64,6 +67,12 @@ async def demo_chain() -> AsyncIterator[DemoChainProcess]:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
+
+
+async def wait_until_open(core: Core) -> None:
+    """Wait until the shop takes payments: its watcher is level with the chain."""
+    while not all((await levels(core)).values()):  # noqa: ASYNC110 - the database is asked, as every process does
+        await asyncio.sleep(0.02)
 
 
 def free_port() -> int:
