@@ -1,0 +1,116 @@
+"""The example file loads, and example, reference page and models name the same settings with the same defaults."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from astrapayd.config import (
+    AccountSection,
+    AssetSection,
+    ChainSection,
+    ConfigRegistry,
+    DatabaseSection,
+    LogSection,
+    ServerSection,
+    StoreSection,
+    load,
+)
+from astrapayd.webhooks import WebhooksSection
+from astrapayd_evm.config import EvmChainSection
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "config" / "astrapayd.example.toml"
+REFERENCE = ROOT / "docs" / "configuration.md"
+
+# the table in the example, the heading in the reference, the model
+TABLES: list[tuple[str, str, type[BaseModel]]] = [
+    ("server", "`[server]`", ServerSection),
+    ("database", "`[database]`", DatabaseSection),
+    ("log", "`[log]`", LogSection),
+    ("chains.ethereum", "`[chains.ID]`", EvmChainSection),
+    ("assets.usdt-eth", "`[assets.ID]`", AssetSection),
+    ("stores.shop", "`[stores.ID]`", StoreSection),
+    ("stores.shop.accounts.ethereum", "`[stores.ID.accounts.CHAIN]`", AccountSection),
+    ("plugins.webhooks", "`[plugins.webhooks]`", WebhooksSection),
+]
+KEYS = [
+    pytest.param(table, heading, name, field, id=f"{table}.{name}")
+    for table, heading, model in TABLES
+    for name, field in model.model_fields.items()
+]
+
+
+@pytest.fixture
+def registry() -> ConfigRegistry:
+    registry = ConfigRegistry()
+    registry.add_chain_section("evm", EvmChainSection)
+    registry.add_plugin_section("webhooks", WebhooksSection)
+    return registry
+
+
+def _tables(text: str) -> Iterator[tuple[str, str]]:
+    """Each table of the example with the lines under it."""
+    parts = re.split(r"^\[([a-z0-9.-]+)\]$", text, flags=re.MULTILINE)
+    yield from zip(parts[1::2], parts[2::2], strict=True)
+
+
+def test_the_example_loads_without_a_remark(registry: ConfigRegistry) -> None:
+    config = load(EXAMPLE, registry)
+    assert config.notes == ()
+    assert {asset.symbol for asset in config.assets.values()} == {"USDT", "USDC", "ETH"}
+
+
+def test_the_example_loads_with_every_default_switched_on(registry: ConfigRegistry, tmp_path: Path) -> None:
+    switched_on = tmp_path / "astrapayd.toml"
+    switched_on.write_text(re.sub(r"^#(?=[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
+    assert load(switched_on, registry) == _at(load(EXAMPLE, registry), switched_on)
+
+
+def _at(config: Any, path: Path) -> Any:
+    return type(config)(**{name: getattr(config, name) for name in config.__slots__} | {"path": path})
+
+
+@pytest.mark.parametrize(("table", "heading", "name", "field"), KEYS)
+def test_each_setting_is_in_the_example(table: str, heading: str, name: str, field: FieldInfo) -> None:
+    lines = dict(_tables(EXAMPLE.read_text()))[table]
+    if name == "accounts":
+        assert f"[{table}.accounts." in EXAMPLE.read_text()
+        return
+    found = re.search(rf"^(# ?)?{name} = (.+)$", lines, re.MULTILINE)
+    assert found, f"[{table}] in {EXAMPLE.name} does not show {name}"
+    if found[1] == "#":
+        written = tomllib.loads(f"x = {found[2]}")["x"]
+        default = field.get_default(call_default_factory=True)
+        assert written == (list(default) if isinstance(default, tuple) else default)
+
+
+@pytest.mark.parametrize(("table", "heading", "name", "field"), KEYS)
+def test_each_setting_is_in_the_reference(table: str, heading: str, name: str, field: FieldInfo) -> None:
+    rows = {row[0]: row[1] for row in _rows(heading)}
+    assert name in rows, f"{heading} in {REFERENCE.name} does not explain {name}"
+    default = field.get_default(call_default_factory=True)
+    if field.is_required():
+        assert rows[name] == "required"
+    elif default is None:
+        assert rows[name] == "none"
+    else:
+        written = tomllib.loads(f"x = {rows[name].strip('`')}")["x"]
+        assert written == (list(default) if isinstance(default, tuple) else default)
+
+
+@pytest.mark.parametrize(("table", "heading", "model"), TABLES)
+def test_the_reference_explains_nothing_that_is_not_there(table: str, heading: str, model: type[BaseModel]) -> None:
+    assert {name for name, _ in _rows(heading)} <= set(model.model_fields) | set(ChainSection.model_fields)
+
+
+def _rows(heading: str) -> list[tuple[str, str]]:
+    _, _, text = REFERENCE.read_text().partition(f"## {heading}\n")
+    return re.findall(r"^\| `([a-z_]+)` \| (.+?) \|", text.partition("\n## ")[0], re.MULTILINE)
