@@ -120,6 +120,9 @@ async def prepare_database(core: Core, *, may_upgrade: bool) -> None:
             known = await chain_queries.load_chain(tx, chain.id)
             if known is None:
                 await chain_queries.insert_chain(tx, chain.id, chain.network)
+            elif known.head_height is None:
+                # Never followed: a chain_id mended after a first start that failed contradicts nothing.
+                await chain_queries.set_network(tx, chain.id, chain.network)
             elif known.network != chain.network:
                 problems.append(
                     Problem(
