@@ -209,10 +209,15 @@ class Daemon:
             async with ClientSession() as http, self._plugins(http), asyncio.TaskGroup() as tasks:
                 dispatcher = Dispatcher(core.database, self._host)
                 running = [tasks.create_task(dispatcher.run(), name="dispatcher")]
+
+                def committed(subjects: Iterable[str]) -> None:
+                    dispatcher.wake()
+                    self._news.publish(subjects)
+
                 for chain in core.registry:
-                    watch = ChainWatch(chain, core.database, core.ingest, self._committed(chain.id, dispatcher))
+                    watch = ChainWatch(chain, core.database, core.ingest, committed)
                     running.append(tasks.create_task(watch.run(), name=f"watch {chain.id}"))
-                async with self._listeners():
+                async with self._listeners(committed):
                     running.append(tasks.create_task(self._watchdog(), name="watchdog"))
                     ready()
                     self._systemd.ready()
@@ -226,13 +231,6 @@ class Daemon:
             if lock is not None:
                 lock.release()
             _log.info("stopped")
-
-    def _committed(self, chain_id: str, dispatcher: Dispatcher) -> Callable[[Iterable[str]], None]:
-        def committed(sessions: Iterable[str]) -> None:
-            dispatcher.wake()
-            self._news.publish([*sessions, f"chain:{chain_id}"])
-
-        return committed
 
     async def _check_nodes(self) -> None:
         """A node of the wrong chain must never be believed; one that is merely away comes back, except at the very
@@ -275,12 +273,12 @@ class Daemon:
             await self._host.shutdown()
 
     @asynccontextmanager
-    async def _listeners(self) -> AsyncIterator[None]:
+    async def _listeners(self, committed: Callable[[Iterable[str]], None]) -> AsyncIterator[None]:
         core, server = self._core, self._core.config.server
         routes = RouteRegistry()
         self._host.register_routes(routes, core.config)
         sites = (
-            ("server.public", server.public, public_site(core, self._news, routes, self._stopping)),
+            ("server.public", server.public, public_site(core, self._news, routes, committed, self._stopping)),
             ("server.admin", server.admin, admin_site(core)),
         )
         runners: list[web.AppRunner] = []

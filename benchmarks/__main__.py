@@ -21,9 +21,12 @@ async def measure() -> list[Figure]:
     """Everything, one after the other, so that nothing disturbs anything else."""
     figures = decoding.measure()
     with tempfile.TemporaryDirectory() as folder:
-        nodes: list[TestNode] = [EmbeddedNode(Path(folder) / "embedded")]
+        folders = [Path(folder) / name for name in ("embedded", "anvil")]
+        for one in folders:
+            one.mkdir()
+        nodes: list[TestNode] = [EmbeddedNode(folders[0])]
         with contextlib.suppress(FileNotFoundError):  # not fetched: the embedded chain alone is measured
-            nodes.append(AnvilNode(Path(folder) / "anvil"))
+            nodes.append(AnvilNode(folders[1]))
         for node in nodes:
             async with running(node):
                 if node is nodes[-1]:

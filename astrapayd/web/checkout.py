@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiohttp import web
 from markupsafe import Markup
@@ -22,7 +22,7 @@ from astrapayd.services.sessions import LinkUnavailable, SessionDetails, find_se
 from astrapayd.sessions import NotPossible, Status
 from astrapayd.web import present
 from astrapayd.web.headers import PAGE_HEADERS
-from astrapayd.web.limits import OPENINGS, VERIFICATIONS, Limits
+from astrapayd.web.limits import VERIFICATIONS, Limits
 from astrapayd.web.render import Pages, live_event
 from astrapayd.web.routes import Extra
 from astrapayd.web.views import LinkView, PaidView, PaymentView, VerifyView, View
@@ -38,14 +38,23 @@ class Checkout:
     """Handlers of the public pages."""
 
     def __init__(
-        self, core: Core, pages: Pages, news: News, limits: Limits, extras: Sequence[Extra], stopping: asyncio.Event
+        self,
+        core: Core,
+        pages: Pages,
+        news: News,
+        limits: Limits,
+        extras: Sequence[Extra],
+        committed: Callable[[Iterable[str]], None],
+        stopping: asyncio.Event,
     ) -> None:
-        """:param stopping: set when the daemon stops; live streams then end, and browsers come back to the next one."""
+        """:param committed: called after each commit with the sessions that changed.
+        :param stopping: set when the daemon stops; live streams then end, and browsers come back to the next one."""
         self._core = core
         self._pages = pages
         self._news = news
         self._limits = limits
         self._extras = extras
+        self._committed = committed
         self._stopping = stopping
         self._secure = core.config.server.public_url.startswith("https:")
 
@@ -68,7 +77,6 @@ class Checkout:
 
     async def open(self, request: web.Request) -> web.Response:
         """Open a session and send the browser to it."""
-        self._limits.count(request, OPENINGS, "open")
         form = await request.post()
         slug, token = request.match_info["slug"], form.get("form_token", "")
         asset_id = form.get("asset", "")
@@ -81,6 +89,7 @@ class Checkout:
         except TryLater as later:
             view = await self._link_view(slug, error=str(later))
             return self._page(view, status=503, retry_after_secs=later.retry_after_secs)
+        self._committed([opened.session_id])
         answer = web.Response(status=303, headers={"Location": f"/s/{opened.session_id}", **PAGE_HEADERS})
         answer.set_cookie(
             _cookie(opened.session_id),
@@ -135,7 +144,7 @@ class Checkout:
             raise web.HTTPForbidden(text="Only the browser that opened this payment can cancel it.")
         with contextlib.suppress(NotPossible):  # paid meanwhile: the page says so
             await session_service.cancel(self._core, session_id, by="the customer")
-        self._news.publish([session_id])
+        self._committed([session_id])
         return web.Response(status=303, headers={"Location": f"/s/{session_id}", **PAGE_HEADERS})
 
     async def receipt(self, request: web.Request) -> web.Response:

@@ -1,4 +1,8 @@
-"""Limits on what the public may ask, per client address."""
+"""Limits on what the public may ask, per client address.
+
+Openings are not counted here: customers behind one proxy or Tor exit share an address, and a number per address would
+shut out real ones. What they can take is bounded by the amount space itself.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,6 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from astrapayd.services.core import TryLater
-
-OPENINGS = parse("30/minute")
-"""Sessions opened by one client; Tor users and shops behind one proxy share an address, so this is generous."""
 
 VERIFICATIONS = parse("20/minute")
 """Codes tried by one client: 35 random bits outlast that by far."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 from aiohttp import web
@@ -25,12 +25,18 @@ MAX_BODY_BYTES = 64 * 1024
 _log = structlog.get_logger("astrapayd.web")
 
 
-def public_site(core: Core, news: News, routes: RouteRegistry, stopping: asyncio.Event) -> web.Application:
+def public_site(
+    core: Core,
+    news: News,
+    routes: RouteRegistry,
+    committed: Callable[[Iterable[str]], None],
+    stopping: asyncio.Event,
+) -> web.Application:
     """Checkout, static files, and the plugins' own pages."""
     pages = Pages()
     limits = Limits(core.config.server.trusted_proxies)
     app = web.Application(middlewares=[_problems(pages)], client_max_size=MAX_BODY_BYTES)
-    app.add_routes(Checkout(core, pages, news, limits, routes.extras, stopping).routes())
+    app.add_routes(Checkout(core, pages, news, limits, routes.extras, committed, stopping).routes())
     for method, path, handler in routes.routes:
         app.router.add_route(method, path, handler)
     app.router.add_static("/static/", STATIC_FOLDER)
