@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,12 +128,21 @@ class Shop:
 
 @asynccontextmanager
 async def a_shop(
-    folder: Path, *, url: str, chain_id: int, usdt: str, confirmations: str = "1", final: str = '"finalized"'
+    folder: Path,
+    *,
+    url: str,
+    chain_id: int,
+    usdt: str,
+    more_urls: Sequence[str] = (),
+    confirmations: str = "1",
+    final: str = '"finalized"',
+    settings: str = "",
 ) -> AsyncIterator[Shop]:
-    """A shop beside a node, ready to :meth:`Shop.start`; whatever runs is ended.
+    """A shop beside its nodes, ready to :meth:`Shop.start`; whatever runs is ended.
 
-    ``confirmations`` and ``final`` are TOML values.
+    ``confirmations`` and ``final`` are TOML values, ``settings`` more lines for the chain's table.
     """
+    urls = ", ".join(f'"{one}"' for one in (url, *more_urls))
     public, admin = free_port(), free_port()
     config = folder / "astrapayd.toml"
     config.write_text(f"""\
@@ -151,10 +160,11 @@ format = "json"
 [chains.test]
 plugin = "evm"
 chain_id = {chain_id}
-nodes = ["{url}"]
+nodes = [{urls}]
 confirmations = {confirmations}
 final = {final}
 testnet = true
+{settings}
 
 [assets.{USDT}]
 chain = "test"

@@ -76,6 +76,7 @@ class EvmWatcher:
         self._genesis = settings.genesis or ""
         self._log = structlog.get_logger("astrapayd.evm").bind(chain=settings.chain)
         self._outage = Outage(self._log, "node trouble", "node is back")
+        self._troubles: dict[str, str] = {}  # by node, since the chain was last level
         self._level = False
         self._looked_at = 0
 
@@ -180,6 +181,7 @@ class EvmWatcher:
                 continue
             self._looked_at = int(self._now())
             self._level = True
+            self._troubles.clear()
             self._outage.up()
             silence.looked(moved=branch.tip != tip)
             if wakeup is None:
@@ -254,7 +256,8 @@ class EvmWatcher:
 
     def _trouble(self, rpc: NodeRpc, fault: NodeFault) -> None:
         self._level = False
-        self._outage.down(f"{rpc.label} {fault}")
+        self._troubles[rpc.label] = str(fault)
+        self._outage.down("; ".join(f"{node} {what}" for node, what in self._troubles.items()))
 
 
 class _Silence:
