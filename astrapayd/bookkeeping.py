@@ -8,8 +8,9 @@ reservation for the rest of an underpaid amount). Nothing here calls a plugin or
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,9 +24,18 @@ from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow
 from astrapayd.event_data import amount_text, session_data
 from astrapayd.events import EventType
-from astrapayd.matching import AmountSpaceFull, choose_tail, due_amount
-from astrapayd.money import round_up
-from astrapayd.sessions import Cancelled, Change, Credit, Looked, Session, SessionEvent, Settled, Status, transition
+from astrapayd.matching import AmountSpaceFull, choose_tail, due_amount, rest_amount
+from astrapayd.sessions import (
+    Cancelled,
+    Credit,
+    Flag,
+    Looked,
+    Session,
+    SessionEvent,
+    Settled,
+    Status,
+    transition,
+)
 
 _TAIL_TRIES = 20
 
@@ -36,7 +46,8 @@ class NoSuchSession(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChainView:
-    """The chain as the transaction leaves it. ``time`` is the head's own time, Unix seconds."""
+    """The chain as the transaction leaves it. ``time`` is the chain's time in Unix seconds: the head's own, but never
+    ahead of the clock."""
 
     head_height: int
     final_height: int
@@ -56,7 +67,7 @@ class Bookkeeping:
         session_ids: Iterable[str],
         view: ChainView,
         cause: str,
-        rules: dict[str, list[str]] | None = None,
+        rules: Mapping[str, Sequence[str]] | None = None,
     ) -> set[str]:
         """Compute these sessions anew from the chain; answers those that changed.
 
@@ -66,13 +77,18 @@ class Bookkeeping:
         rows = await session_queries.load_sessions(tx, session_ids, self._registry, lock=True)
         credit_rows = await transfer_queries.load_credits(tx, list(rows))
         fulfilled = await session_queries.fulfilled_by(tx, rows.values())
-        changed = set()
+        changed: set[str] = set()
         # The oldest first: where two sessions of one order become payable in one block, it is the one fulfilled.
         for row in sorted(rows.values(), key=lambda r: (r.opened_at, r.id)):
             chain = self._registry[row.chain]
             order = (row.store, row.order_key)
             seen = tuple(_credit(row.state, c, chain, view) for c in credit_rows[row.id])
-            look = Looked(seen, view.time, order_taken=fulfilled.get(order, row.id) != row.id)
+            look = Looked(
+                seen,
+                view.time,
+                order_taken=fulfilled.get(order, row.id) != row.id,
+                sold_out=bool(seen) and await _is_beyond_limit(tx, row),
+            )
             after, events = transition(row.state, look)
             if after == row.state:
                 continue
@@ -99,9 +115,8 @@ class Bookkeeping:
         credit_rows = await transfer_queries.load_credits(tx, [session_id])
         after, events = transition(row.state, change)
         view = await self.committed_view(tx, row.chain)
-        await self._write(
-            tx, row, after, events, credit_rows[session_id], view, _cause(change), _rule(row.state, after)
-        )
+        cause, rule = _why(change)
+        await self._write(tx, row, after, events, credit_rows[session_id], view, cause, rule)
         return after
 
     async def opened(self, tx: AsyncConnection, row: SessionRow, view: ChainView, source: str) -> None:
@@ -124,10 +139,10 @@ class Bookkeeping:
     async def committed_view(self, tx: AsyncConnection, chain_id: str) -> ChainView:
         """The chain as last committed; before its first block, height and time are 0."""
         chain = await chain_queries.load_chain(tx, chain_id)
-        blocks = await chain_queries.recent_blocks(tx, chain_id)
-        if chain is None or not blocks:
+        head = await chain_queries.head_block(tx, chain_id)
+        if chain is None or head is None:
             return ChainView(0, -1, 0)
-        return ChainView(blocks[0].height, chain.final_height, blocks[0].time)
+        return ChainView(head.height, chain.final_height, min(head.time, self._now()))
 
     async def _write(
         self,
@@ -191,11 +206,10 @@ class Bookkeeping:
         held = await session_queries.reservations_of(tx, row.id)
         if held[0].tail is None:
             return  # an address of its own: whatever comes there is this session's
-        rest_base = round_up(state.missing_base, asset.price_step_base)
-        if any(r.purpose == "rest" and r.tail and r.due_base == due_amount(rest_base, r.tail, asset) for r in held):
+        if any(r.is_rest_of(state.missing_base, asset) for r in held):
             return
         try:
-            await reserve_tail(tx, row, rest_base, purpose="rest", now=self._now(), height=view.head_height)
+            await reserve_tail(tx, row, state.missing_base, purpose="rest", now=self._now(), height=view.head_height)
         except AmountSpaceFull:
             return  # the page then asks to complete the amount with the merchant's help; nothing is lost
 
@@ -205,14 +219,16 @@ async def reserve_tail(
 ) -> int:
     """Reserve a free tail on the session's address and answer the amount due with it (base units).
 
-    The database refuses a tail that somebody else took meanwhile; then another is tried.
+    ``price_base`` is the price, or what is missing of it where ``purpose`` is ``rest``. The database refuses a tail
+    that somebody else took meanwhile; then another is tried.
 
     :raises AmountSpaceFull: if none is free.
     """
     for _ in range(_TAIL_TRIES):
         taken, released = await session_queries.taken_tails(tx, row.address_id, row.asset.id)
         tail = choose_tail(price_base, row.asset, taken, lambda t: released.get(t, 0), secrets.randbelow)  # noqa: B023
-        due_base = due_amount(price_base, tail, row.asset)
+        amount = due_amount if purpose == "price" else rest_amount
+        due_base = amount(price_base, tail, row.asset)
         try:
             async with tx.begin_nested():
                 await session_queries.insert_reservation(
@@ -222,6 +238,16 @@ async def reserve_tail(
             continue
         return due_base
     raise AmountSpaceFull
+
+
+async def _is_beyond_limit(tx: AsyncConnection, row: SessionRow) -> bool:
+    """Whether the limited link's uses all went to others: an expired session has given its own back."""
+    state = row.state
+    holds_a_use = state.status in session_queries.USING_A_LINK and Flag.HELD not in state.flags
+    if holds_a_use or state.announced:
+        return False
+    limit = await session_queries.max_uses_of(tx, row.link_id)
+    return limit is not None and await session_queries.uses_of_link(tx, row.link_id, but=row.id) >= limit
 
 
 def _credit(session: Session, row: CreditRow, chain: Chain, view: ChainView) -> Credit:
@@ -250,35 +276,36 @@ async def _save_told(tx: AsyncConnection, credit: Credit) -> None:
         )
 
 
-def _cause(change: Change) -> str:
+def _why(change: Cancelled | Settled) -> tuple[str, str]:
+    """Cause and rule, for the story, of what a person decided."""
     match change:
         case Cancelled(by):
-            return f"cancelled by {by}"
+            return f"cancelled by {by}", "nothing had been received"
         case Settled(by, note):
-            return f"settled by {by}: {note}" if note else f"settled by {by}"
-        case Looked():
-            raise AssertionError("a look has its own cause")
+            return f"settled by {by}", f"settled by hand: {note}" if note else "settled by hand"
+        case _:
+            assert_never(change)
 
 
 def _rule(before: Session, after: Session) -> str:
-    """Why the status is what it is, in one sentence for the story."""
+    """Why a look at the chain led to the status, in one sentence for the story."""
     if after.status is before.status:
         if after.received_base != before.received_base:
             return "the chain's payments for it changed"
         return "its flags or confirmations changed"
     match after.status:
         case Status.PAID:
-            return "settled by hand" if not after.confirmed_base else "what is confirmed covers what was due"
+            return "what is confirmed covers what was due"
         case Status.PROCESSING:
             return "what was received covers what was due; it waits for confirmations"
         case Status.EXPIRED:
             return "the chain has passed the end of the payment window, and less than what was due had come"
         case Status.PENDING:
             return "what is left on the chain no longer covers what was due"
-        case Status.CANCELLED:
-            return "nothing had been received"
-        case Status.DRAFT:
-            return "the form is not filled in"
+        case Status.CANCELLED | Status.DRAFT:
+            raise AssertionError("the chain leads to no such status")
+        case _:
+            assert_never(after.status)
 
 
 def _result(after: Session, row: SessionRow, events: Sequence[SessionEvent]) -> dict[str, object]:

@@ -26,7 +26,7 @@ from astrapayd.ids import new_id
 from astrapayd.matching import Allowance, Arrival, Matched, Reservation, Unmatched, match
 from astrapayd.money import Asset
 from astrapayd.sessions import Cancelled, Session, Settled
-from astrapayd.transfers import ChainUpdate, Transfer
+from astrapayd.transfers import BlockRef, ChainUpdate, Transfer
 
 
 class Refused(Exception):
@@ -35,6 +35,10 @@ class Refused(Exception):
 
 class Fenced(Refused):
     """Another watcher holds the chain now, or the head is no longer what the update was made from."""
+
+
+class BrokenUpdate(Refused):
+    """The update's blocks do not hang together: a fault of the watcher or its node. Nothing was written."""
 
 
 class StaleWatch(Refused):
@@ -76,9 +80,11 @@ class Ingest:
         5. Compute anew every session that the update can have changed; events and deliveries are written with it.
         6. Release what is past its late window, forget blocks that are final.
 
+        :raises BrokenUpdate: if its blocks are not linked to each other and to its base.
         :raises Fenced: if the watcher's epoch or base is no longer the committed one.
         :raises StaleWatch: if the update was made with an older set of addresses.
         """
+        _check_links(step)
         chain = self._registry[step.chain]
         async with self._database.write() as tx:
             if not await chain_queries.move_head(tx, step, epoch):
@@ -91,12 +97,15 @@ class Ingest:
             touched += await transfer_queries.mark_replaced(tx, step.chain, step.replaced)
             await chain_queries.replace_blocks(tx, step.chain, step.disconnected, step.connected)
 
-            view = ChainView(step.head.height, step.final_height, step.head.time)
+            # A header may be hours ahead of the clock (Bitcoin); nobody's window is over before its time.
+            view = ChainView(step.head.height, committed.final_height, min(step.head.time, self._now()))
             arrived, to_match = await self._write_transfers(tx, chain, step)
             rules = await self._match(tx, chain, to_match)
             sessions = await transfer_queries.credited_sessions(tx, touched + arrived)
             sessions |= set(rules)
-            sessions |= await session_queries.sessions_to_look_at(tx, step.chain, view.time)
+            sessions |= await session_queries.sessions_to_look_at(
+                tx, step.chain, view.time, reorganised=bool(step.disconnected)
+            )
             changed = await self.books.look(tx, sessions, view, f"{step.chain} block {step.head.height}", rules)
 
             await session_queries.release_reservations(tx, step.chain, view.time)
@@ -115,35 +124,36 @@ class Ingest:
     async def _write_transfers(
         self, tx: AsyncConnection, chain: Chain, step: ChainUpdate
     ) -> tuple[list[str], list[tuple[TransferRow, AddressRow]]]:
-        """Ids of all that arrived, and those that no session is credited with yet."""
+        """Ids of all that are new or moved, and those among them that no session is credited with yet."""
         if not step.transfers:
             return [], []
         receiving = await chain_queries.load_addresses(tx, step.chain)
         assets = {asset.contract: asset for asset in chain.assets.values()}
         known = await transfer_queries.load_by_identity(tx, step.chain, {t.identity for t in step.transfers})
-        arrived: list[str] = []
-        to_match: list[tuple[TransferRow, AddressRow]] = []
+        arrived: dict[str, tuple[TransferRow, AddressRow]] = {}
         for transfer in step.transfers:
             address, asset = receiving.get(transfer.recipient), assets.get(transfer.contract)
-            if address is None or asset is None:
+            if address is None or asset is None or transfer.amount_base <= 0:
                 continue  # watched no longer, or never ours: a watcher may send more than it was asked for
             row = known.get(transfer.identity)
             if row is None:
                 row = self._new_row(transfer, chain, asset, address, step)
                 await transfer_queries.insert_transfer(tx, row)
-                known[transfer.identity] = row
             elif transfer.block is not None:
-                row = await _moved(tx, row, transfer)
-            arrived.append(row.id)
-            # Mined again in another block, an unmatched one may now lie above the opening that it lay below.
-            if row.standing == "unmatched":
-                to_match.append((row, address))
-        return arrived, to_match
+                row = await _mined(tx, row, transfer.block)
+            elif not row.live:
+                row = await _pending_again(tx, row)
+            else:
+                continue  # heard of again, and nothing new: what was unmatched is not tried against newer sessions
+            known[transfer.identity] = row
+            arrived[row.id] = row, address
+        # Mined again in another block, an unmatched one may now lie above the opening that it lay below.
+        return list(arrived), [(row, address) for row, address in arrived.values() if row.standing == "unmatched"]
 
     def _new_row(
         self, transfer: Transfer, chain: Chain, asset: Asset, address: AddressRow, step: ChainUpdate
     ) -> TransferRow:
-        block = transfer.block
+        block, now = transfer.block, self._now()
         return TransferRow(
             id=new_id("pay"),
             chain=chain.id,
@@ -158,7 +168,7 @@ class Ingest:
             block_height=block.height if block else None,
             block_hash=block.hash if block else None,
             block_time=block.time if block else None,
-            first_seen_at=block.time if block else self._now(),
+            first_seen_at=min(block.time, now) if block else now,
             first_seen_height=block.height if block else step.head.height,
             standing="unmatched",
             reason="",
@@ -189,7 +199,7 @@ class Ingest:
 
     def _verdict(self, row: TransferRow, address: AddressRow, held: list[Reservation]) -> Matched | Unmatched:
         asset = self._registry.asset(row.asset)
-        arrival = Arrival(asset, row.amount_base, row.block_height, row.first_seen_height)
+        arrival = Arrival(asset, row.amount_base, row.block_height, row.first_seen_height, row.first_seen_at)
         return match(arrival, held, self._allowances.get(address.store, Allowance()))
 
     async def _tell_unmatched(
@@ -215,10 +225,29 @@ class Ingest:
         await chain_queries.forget_blocks(tx, chain.id, min(final_height, view.head_height))
 
 
-async def _moved(tx: AsyncConnection, row: TransferRow, transfer: Transfer) -> TransferRow:
+def _check_links(step: ChainUpdate) -> None:
+    """Each block must stand on the one before, so that what is kept until final is always one branch."""
+    at = step.base
+    for block in step.disconnected:
+        if at is None or block.hash != at.hash:
+            raise BrokenUpdate(f"{step.chain}: block {block.hash} is not the head that it was to be taken from")
+        at = BlockRef(block.height - 1, block.parent, "", 0)
+    for block in step.connected:
+        if at is not None and (block.parent != at.hash or block.height != at.height + 1):
+            raise BrokenUpdate(f"{step.chain}: block {block.hash} does not stand on {at.hash}")
+        at = block
+    if at is None or step.head.hash != at.hash or step.head.height != at.height:
+        raise BrokenUpdate(f"{step.chain}: the head {step.head.hash} is not where the blocks lead")
+
+
+async def _pending_again(tx: AsyncConnection, row: TransferRow) -> TransferRow:
+    """Its block was disconnected, or a rival had taken its place, and the node holds it for minable again."""
+    await transfer_queries.put_in_mempool(tx, row.id)
+    return replace(row, state="unconfirmed")
+
+
+async def _mined(tx: AsyncConnection, row: TransferRow, block: BlockRef) -> TransferRow:
     """Seen before, and now (again) in a block. The first sight counts for being on time, whichever came first."""
-    block = transfer.block
-    assert block is not None
     first_seen_at = min(row.first_seen_at, block.time)
     await transfer_queries.put_in_block(tx, row.id, block, first_seen_at)
     return replace(

@@ -159,14 +159,13 @@ def _check_price(draft: LinkDraft, assets: Sequence[Asset], problems: list[Field
     """A typed price must be exact in every asset: only conversions are ever rounded."""
     decimals = min((asset.price_decimals for asset in assets), default=18)
     try:
-        base = parse_price(draft.price, decimals, what=f"amount in {draft.currency}")
+        parse_price(draft.price, decimals, what=f"amount in {draft.currency}")
+        too_large = [a.id for a in assets if price_in(a, draft.price) + a.price_step_base > MAX_AMOUNT_BASE]
     except AmountError as error:
         problems.append(FieldProblem("amount", str(error)))
         return
-    for asset in assets:
-        if price_in(asset, draft.price) + asset.price_step_base > MAX_AMOUNT_BASE:
-            problems.append(FieldProblem("amount", f"{base} is larger than {asset.id} can move: write a smaller one"))
-            return
+    if too_large:
+        problems.append(FieldProblem("amount", f"is larger than {too_large[0]} can move: write a smaller one"))
 
 
 def price_in(asset: Asset, price: str) -> int:

@@ -16,6 +16,9 @@ from astrapayd.money import MAX_AMOUNT_BASE, Asset, format_amount, round_up
 
 MAX_CANDIDATES = 5
 
+_ENUMERATED_SPACE = 100_000  # up to five digits every free tail is looked at; beyond, tails are drawn
+_DRAWS = 1_000
+
 
 class CreditReason(StrEnum):
     """Why a transfer was counted for a session."""
@@ -38,6 +41,12 @@ class AmountSpaceFull(Exception):
 def due_amount(price_base: int, tail: int, asset: Asset) -> int:
     """What is to be paid: the price rounded up to the asset's price decimals, plus the tail (base units)."""
     return round_up(price_base, asset.price_step_base) + tail * asset.tail_unit_base
+
+
+def rest_amount(missing_base: int, tail: int, asset: Asset) -> int:
+    """What is to be paid for the rest of an underpaid session: the smallest amount that ends in the tail and covers
+    what is missing. Less than one price step above it, so that a tail never looks like an overpayment."""
+    return due_amount(max(missing_base - tail * asset.tail_unit_base, 0), tail, asset)
 
 
 def tail_of(amount_base: int, asset: Asset) -> int | None:
@@ -65,8 +74,12 @@ def choose_tail(
     :param pick: ``pick(n)`` answers a random integer below ``n`` (``secrets.randbelow``).
     :raises AmountSpaceFull: if none is free.
     """
+    if due_amount(price_base, asset.tail_space - 1, asset) > MAX_AMOUNT_BASE:
+        raise AmountSpaceFull
+    if asset.tail_space > _ENUMERATED_SPACE:
+        return _draw_tail(asset, taken, last_released, pick)
     free = [tail for tail in range(1, asset.tail_space) if tail % 10 and tail not in taken]
-    if not free or due_amount(price_base, asset.tail_space - 1, asset) > MAX_AMOUNT_BASE:
+    if not free:
         raise AmountSpaceFull
     free.sort(key=last_released)
     rested = (len(free) + 1) // 2
@@ -76,6 +89,17 @@ def choose_tail(
     return free[pick(rested)]
 
 
+def _draw_tail(
+    asset: Asset, taken: AbstractSet[int], last_released: Callable[[int], int], pick: Callable[[int], int]
+) -> int:
+    """From a space too large to list: one never used before, of which there are always plenty."""
+    for _ in range(_DRAWS):
+        tail = pick(asset.tail_space)
+        if tail % 10 and tail not in taken and not last_released(tail):
+            return tail
+    raise AmountSpaceFull
+
+
 # -- matching -----------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +107,8 @@ def choose_tail(
 class Reservation:
     """What is held for one session on one address: a tail, or (``tail`` None) the address itself.
 
-    ``opened_height`` is the chain's height at the opening; ``due_base`` the exact amount expected.
+    ``opened_height`` is the chain's height at the opening; ``due_base`` the exact amount expected; ``live_until`` the
+    end of the late window, Unix seconds.
     """
 
     session_id: str
@@ -91,6 +116,7 @@ class Reservation:
     tail: int | None
     due_base: int
     opened_height: int
+    live_until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +139,14 @@ class Allowance:
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A transfer as the matcher sees it. ``height`` is its block's, or None while unconfirmed; then
-    ``seen_height`` is the chain's height when it was first seen."""
+    ``seen_height`` is the chain's height when it was first seen. ``at``: when it was seen or mined, whichever came
+    first, Unix seconds."""
 
     asset: Asset
     amount_base: int
     height: int | None
     seen_height: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +184,13 @@ def match(arrival: Arrival, reservations: Sequence[Reservation], allowance: Allo
 
     :param reservations: the live ones on the transfer's address, of every asset.
     """
-    # A stranger's earlier transfer of exactly the new session's amount must not pay it.
-    after_opening = [r for r in reservations if _postdates(arrival, r)]
-
     owners = [r for r in reservations if r.tail is None]
     if owners:
-        return _match_own_address(arrival, owners, after_opening)
+        return _match_own_address(arrival, owners[0])
 
-    same_asset = [r for r in after_opening if r.asset.id == arrival.asset.id]
+    # A stranger's earlier transfer of exactly the new session's amount must not pay it; nor does one pay that was
+    # made after the late window, in an update that reaches further than the window's end.
+    same_asset = [r for r in reservations if r.asset.id == arrival.asset.id and _miss(arrival, r) is None]
     exact = _sessions(r for r in same_asset if r.due_base == arrival.amount_base)
     if len(exact) == 1:
         return Matched(exact[0], CreditReason.AMOUNT, "the amount is exactly what was due")
@@ -183,27 +210,29 @@ def match(arrival: Arrival, reservations: Sequence[Reservation], allowance: Allo
     return Unmatched(_why_unmatched(arrival, reservations, by_tail), _rank(arrival, reservations))
 
 
-def _match_own_address(
-    arrival: Arrival, owners: Sequence[Reservation], after_opening: Sequence[Reservation]
-) -> Matched | Unmatched:
-    owner = owners[0]
+def _match_own_address(arrival: Arrival, owner: Reservation) -> Matched | Unmatched:
     if owner.asset.id != arrival.asset.id:
         return Unmatched(
             f"{arrival.asset.symbol} came to an address that expects {owner.asset.symbol}",
             (Candidate(owner.session_id, "the address is this session's, but the asset is another"),),
         )
-    if owner not in after_opening:
+    if miss := _miss(arrival, owner):
         return Unmatched(
-            "it was mined before the session was opened",
-            (Candidate(owner.session_id, "the address is this session's, but the transfer is older"),),
+            f"the address is one session's, but the transfer was {miss}",
+            (Candidate(owner.session_id, f"the address is this session's, but the transfer was {miss}"),),
         )
     return Matched(owner.session_id, CreditReason.ADDRESS, "the address is this session's own")
 
 
-def _postdates(arrival: Arrival, reservation: Reservation) -> bool:
+def _miss(arrival: Arrival, reservation: Reservation) -> str | None:
+    """Why the transfer's time alone keeps it from paying the session, or None."""
     if arrival.height is None:
-        return arrival.seen_height >= reservation.opened_height
-    return arrival.height > reservation.opened_height
+        before = arrival.seen_height < reservation.opened_height
+    else:
+        before = arrival.height <= reservation.opened_height
+    if before:
+        return "made before the session was opened"
+    return "made after the session's late window" if arrival.at > reservation.live_until else None
 
 
 def _sessions(reservations: Iterable[Reservation]) -> list[str]:
@@ -211,8 +240,9 @@ def _sessions(reservations: Iterable[Reservation]) -> list[str]:
 
 
 def _why_unmatched(arrival: Arrival, reservations: Sequence[Reservation], by_tail: Sequence[Reservation]) -> str:
-    if any(r.due_base == arrival.amount_base and not _postdates(arrival, r) for r in reservations):
-        return "the amount is exactly one session's, but it was mined before that session was opened"
+    for reservation in reservations:
+        if reservation.asset.id == arrival.asset.id and reservation.due_base == arrival.amount_base:
+            return f"the amount is exactly one session's, but the transfer was {_miss(arrival, reservation)}"
     if by_tail:
         return "the last digits are one session's, but the amount is too far from what was due"
     if not reservations:

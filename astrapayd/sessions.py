@@ -110,12 +110,14 @@ class Credit:
 class Looked:
     """The chain was looked at: the session's credits as they are now, and the chain's own time.
 
-    ``order_taken``: another session of the same order was fulfilled already.
+    ``order_taken``: another session of the same order was fulfilled already; ``sold_out``: the link's last use went
+    to others after this session had given its own back.
     """
 
     credits: tuple[Credit, ...]
     chain_time: int
     order_taken: bool
+    sold_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +178,12 @@ def _look(before: Session, look: Looked) -> tuple[Session, tuple[SessionEvent, .
     payable = _sum(counts) >= before.enough_base
     payable_confirmed = _sum(c for c in counts if c.confirmed) >= before.enough_base
     duplicate = payable and look.order_taken and not before.announced
+    beyond = payable and look.sold_out and not before.announced
 
-    status = _status(before, look.chain_time, payable, payable_confirmed and not duplicate)
+    status = _status(before, look.chain_time, payable, payable_confirmed and not (duplicate or beyond))
     after = replace(before, status=status, received_base=received, confirmed_base=confirmed)
     announced = before.announced or status is Status.PAID
-    flags = _flags(after, look, announced=announced, payable=payable, duplicate=duplicate)
+    flags = _flags(after, look, announced=announced, payable=payable, duplicate=duplicate, beyond=beyond)
     after = replace(after, flags=flags, announced=announced, open=_still_open(after, flags, look))
 
     payments = _payment_events(look.credits)
@@ -201,12 +204,15 @@ def _status(before: Session, chain_time: int, payable: bool, payable_confirmed: 
     return Status.EXPIRED if chain_time > before.expires_at else Status.PENDING
 
 
-def _flags(after: Session, look: Looked, *, announced: bool, payable: bool, duplicate: bool) -> frozenset[Flag]:
+def _flags(
+    after: Session, look: Looked, *, announced: bool, payable: bool, duplicate: bool, beyond: bool
+) -> frozenset[Flag]:
     live = [c for c in look.credits if c.live]
     late = any(not c.on_time for c in live)
     manual = Flag.MANUAL in after.flags
     waits_for_merchant = not manual and (
         duplicate
+        or beyond
         or (after.status is Status.CANCELLED and bool(live))
         or (late and not payable and after.received_base >= after.enough_base)
     )
@@ -218,13 +224,14 @@ def _flags(after: Session, look: Looked, *, announced: bool, payable: bool, dupl
         Flag.DUPLICATE: duplicate,
         Flag.REVERTED: announced and after.status is not Status.PAID,
         Flag.MANUAL: manual,
-        Flag.FINAL: after.status is Status.PAID and _is_final(after, live),
+        # Final stays final: it is told once, and a second payment that may still go away does not change it.
+        Flag.FINAL: after.status is Status.PAID and (Flag.FINAL in after.flags or _is_final(after, live)),
     }
     return frozenset(flag for flag, holds in wanted.items() if holds)
 
 
 def _is_final(after: Session, live: list[Credit]) -> bool:
-    """What makes the session paid can no longer be taken back (a second payment that still can changes nothing)."""
+    """What makes the session paid can no longer be taken back."""
     if Flag.MANUAL in after.flags:
         return bool(live) and all(c.final for c in live)
     return _sum(c for c in live if c.final) >= after.enough_base
@@ -297,7 +304,7 @@ def _settle(before: Session) -> tuple[Session, tuple[SessionEvent, ...]]:
         raise NotPossible("this session is paid already")
     if before.status is Status.DRAFT:
         raise NotPossible("this session has not been opened for payment yet")
-    flags = (before.flags - {Flag.HELD, Flag.REVERTED}) | {Flag.MANUAL}
+    flags = (before.flags - {Flag.HELD, Flag.DUPLICATE, Flag.REVERTED}) | {Flag.MANUAL}
     after = replace(before, status=Status.PAID, flags=flags, announced=True, revision=before.revision + 1)
     return after, tuple(_session_events(before, after))
 

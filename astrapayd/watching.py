@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from contextlib import aclosing
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from astrapayd.chains import Chain
 from astrapayd.db import chains as chain_queries
 from astrapayd.db.engine import Database
-from astrapayd.ingest import Ingest, Refused
+from astrapayd.ingest import Ingest, Refused, StaleWatch
 from astrapayd.transfers import Watcher, WatcherError, WatcherHealth, WatchSet
 
 _FIRST_PAUSE_SECS = 1.0
@@ -27,7 +28,8 @@ class ChainWatch:
     1. Begin an epoch: whatever an older watcher still sends is refused.
     2. Give the watcher the blocks kept until final, and pull updates; the next only after the last is committed.
     3. After each commit tell who waits: the dispatcher and the open pages.
-    4. Refused (an address was added meanwhile, or the head moved): begin again from the committed head, at once.
+    4. Refused: begin again from the committed head; at once where an address was added meanwhile, else (the head moved,
+       the update is broken) after a pause, so that two daemons or a bad node do not make it spin.
     5. Failed: log it once, pause with back-off, begin again. The daemon goes on; openings on this chain wait.
     """
 
@@ -38,7 +40,7 @@ class ChainWatch:
         ingest: Ingest,
         committed: Callable[[Iterable[str]], None],
     ) -> None:
-        """:param committed: called after each commit with the sessions that changed."""
+        """:param committed: called after each commit with what changed: sessions, and ``chain:ID``."""
         self._chain = chain
         self._database = database
         self._ingest = ingest
@@ -57,10 +59,13 @@ class ChainWatch:
                 problem = "the watcher failed; see the log"
                 try:
                     await self._follow(epoch)
-                except Refused as refused:
-                    self._log.info("begins again from the committed head", reason=str(refused))
+                except StaleWatch as stale:
+                    self._log.info("begins again from the committed head", reason=str(stale))
                     pause = _FIRST_PAUSE_SECS
                     continue
+                except Refused as refused:
+                    problem = str(refused)
+                    self._log.warning("update refused", problem=problem, again_in_secs=round(pause))
                 except WatcherError as error:
                     problem = str(error)
                     self._log.error("watcher stopped", problem=problem, again_in_secs=round(pause))
@@ -83,7 +88,7 @@ class ChainWatch:
         async with aclosing(updates):
             async for step in updates:
                 applied = await self._ingest.apply(step, epoch)
-                self._committed(applied.sessions)
+                self._committed([*applied.sessions, f"chain:{self._chain.id}"])
                 if step.transfers or step.disconnected:
                     self._log.info(
                         "block applied",
@@ -105,8 +110,12 @@ class ChainWatch:
                 or (health.level, health.problem) != (written.level, written.problem)
                 or health.looked_at - written.looked_at >= _LOOK_WRITTEN_EVERY_SECS
             ):
-                await self._record(epoch, health)
-                written = health
+                try:
+                    await self._record(epoch, health)
+                except SQLAlchemyError:
+                    self._log.exception("could not write how the node is")  # tried again at the next look
+                else:
+                    written = health
 
     async def _record(self, epoch: int, health: WatcherHealth) -> None:
         async with self._database.write() as tx:

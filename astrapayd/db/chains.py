@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import case, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.tables import addresses, chain_blocks, chains, tail_spaces
@@ -51,6 +51,11 @@ async def insert_chain(tx: AsyncConnection, chain_id: str, network: str) -> None
     )
 
 
+async def set_network(tx: AsyncConnection, chain_id: str, network: str) -> None:
+    """Correct the CAIP-2 id of a chain that was never followed."""
+    await tx.execute(update(chains).where(chains.c.id == chain_id).values(network=network))
+
+
 async def begin_epoch(tx: AsyncConnection, chain_id: str) -> int:
     """Take the chain for a new watcher: whatever an older one still sends is refused from now on."""
     statement = (
@@ -65,6 +70,8 @@ async def begin_epoch(tx: AsyncConnection, chain_id: str) -> int:
 async def move_head(tx: AsyncConnection, step: ChainUpdate, epoch: int) -> bool:
     """Compare-and-swap of the head; False if the watcher lost its epoch or the head is no longer ``step.base``."""
     base_hash = step.base.hash if step.base else None
+    # What was final stays so: another node that lags, or does not say, takes nothing back.
+    final_height = case((chains.c.final_height > step.final_height, chains.c.final_height), else_=step.final_height)
     moved = await tx.execute(
         update(chains)
         .where(
@@ -72,7 +79,7 @@ async def move_head(tx: AsyncConnection, step: ChainUpdate, epoch: int) -> bool:
             chains.c.watcher_epoch == epoch,
             chains.c.head_hash == base_hash if base_hash is not None else chains.c.head_hash.is_(None),
         )
-        .values(head_height=step.head.height, head_hash=step.head.hash, final_height=step.final_height)
+        .values(head_height=step.head.height, head_hash=step.head.hash, final_height=final_height)
     )
     return moved.rowcount == 1
 
@@ -91,6 +98,18 @@ async def record_look(
 async def record_genesis(tx: AsyncConnection, chain_id: str, genesis: str) -> None:
     """Remember which chain this database follows; two chains can share an id (every dev chain does)."""
     await tx.execute(update(chains).where(chains.c.id == chain_id).values(genesis=genesis))
+
+
+async def head_block(connection: AsyncConnection, chain_id: str) -> BlockRef | None:
+    """The newest block kept, or None before the first."""
+    found = await connection.execute(
+        select(chain_blocks.c.height, chain_blocks.c.hash, chain_blocks.c.parent, chain_blocks.c.time)
+        .where(chain_blocks.c.chain == chain_id)
+        .order_by(chain_blocks.c.height.desc())
+        .limit(1)
+    )
+    row = found.one_or_none()
+    return BlockRef(*row) if row is not None else None
 
 
 async def recent_blocks(connection: AsyncConnection, chain_id: str) -> tuple[BlockRef, ...]:

@@ -16,11 +16,12 @@ from astrapayd.db.tables import (
     checkouts,
     customer_details,
     fulfilments,
+    links,
     reservations,
     sessions,
 )
 from astrapayd.db.tables import credits as credit_rows
-from astrapayd.matching import Reservation
+from astrapayd.matching import Reservation, rest_amount
 from astrapayd.money import Asset
 from astrapayd.sessions import Flag, LatePolicy, Session, Status
 
@@ -71,6 +72,12 @@ class ReservationRow:
     purpose: str
     tail: int | None
     due_base: int
+
+    def is_rest_of(self, missing_base: int, asset: Asset) -> bool:
+        """Whether paying exactly this completes a session of which ``missing_base`` is missing."""
+        if self.purpose != "rest" or self.tail is None:
+            return False
+        return self.due_base == rest_amount(missing_base, self.tail, asset)
 
 
 # -- sessions -----------------------------------------------------------------------------------------------------
@@ -141,26 +148,28 @@ async def load_sessions(
     return found
 
 
-async def sessions_to_look_at(connection: AsyncConnection, chain_id: str, chain_time: int) -> set[str]:
-    """Sessions that a new block can change without a transfer: by time, by confirmations, by finality."""
-    unconfirmed = (
-        select(credit_rows.c.transfer_id)
-        .where(
-            credit_rows.c.session_id == sessions.c.id,
-            credit_rows.c.live.is_(True),
-            credit_rows.c.confirmed.is_(False),
-        )
-        .exists()
-    )
+async def sessions_to_look_at(
+    connection: AsyncConnection, chain_id: str, chain_time: int, *, reorganised: bool
+) -> set[str]:
+    """Sessions that a new block can change without a transfer: by time, by confirmations, by finality.
+
+    ``reorganised``: blocks went, so that confirmations and the chain's time may have gone back.
+    """
+    credited = select(credit_rows.c.transfer_id).where(credit_rows.c.session_id == sessions.c.id)
+    unconfirmed = credited.where(credit_rows.c.live.is_(True), credit_rows.c.confirmed.is_(False)).exists()
+    not_final = and_(sessions.c.status == Status.PAID, sessions.c.flags.not_like(f"%{Flag.FINAL}%"))
+    gone_back = [sessions.c.status == Status.EXPIRED, credited.exists()] if reorganised else []
     rows = await connection.execute(
         select(sessions.c.id).where(
             sessions.c.chain == chain_id,
             sessions.c.open.is_(True),
             or_(
-                sessions.c.status.in_([Status.PROCESSING, Status.PAID]),
+                sessions.c.status == Status.PROCESSING,
+                not_final,
                 and_(sessions.c.status == Status.PENDING, sessions.c.expires_at < chain_time),
                 sessions.c.late_until < chain_time,
                 unconfirmed,
+                *gone_back,
             ),
         )
     )
@@ -172,17 +181,29 @@ async def open_assets(connection: AsyncConnection) -> set[str]:
     return set((await connection.execute(select(sessions.c.asset).distinct())).scalars())
 
 
-async def uses_of_link(connection: AsyncConnection, link_id: str) -> int:
-    """How many uses of a limited link are taken: by sessions that are paid or may still be."""
+USING_A_LINK = (Status.PENDING, Status.PROCESSING, Status.PAID)
+"""Statuses of a session that is paid or may still be by itself: each takes one use of a limited link."""
+
+
+async def uses_of_link(connection: AsyncConnection, link_id: str, *, but: str = "") -> int:
+    """How many uses of a limited link are taken, not counting session ``but`` nor those held for the merchant."""
     statement = (
         select(func.count())
         .select_from(sessions)
         .where(
             sessions.c.link_id == link_id,
-            sessions.c.status.in_([Status.PENDING, Status.PROCESSING, Status.PAID]),
+            sessions.c.status.in_(USING_A_LINK),
+            sessions.c.flags.not_like(f"%{Flag.HELD}%"),
+            sessions.c.id != but,
         )
     )
     return int((await connection.execute(statement)).scalar_one())
+
+
+async def max_uses_of(connection: AsyncConnection, link_id: str) -> int | None:
+    """The limit of a link's uses, or None."""
+    limit: int | None = await connection.scalar(select(links.c.max_uses).where(links.c.id == link_id))
+    return limit
 
 
 async def session_exists(connection: AsyncConnection, session_id: str) -> bool:
@@ -364,7 +385,14 @@ async def live_reservations(
         )
         for row in rows:
             found[row.address_id].append(
-                Reservation(row.session_id, registry.asset(row.asset), row.tail, row.due_base, row.opened_height)
+                Reservation(
+                    row.session_id,
+                    registry.asset(row.asset),
+                    row.tail,
+                    row.due_base,
+                    row.opened_height,
+                    row.live_until,
+                )
             )
     return found
 

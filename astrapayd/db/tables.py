@@ -294,7 +294,7 @@ transfers = Table(
     Column("block_height", BigInteger),
     Column("block_hash", String(80)),
     Column("block_time", BigInteger),
-    Column("first_seen_at", BigInteger, nullable=False),  # chain time when it was first ingested
+    Column("first_seen_at", BigInteger, nullable=False),  # Unix seconds; its block's time where earlier
     Column("first_seen_height", BigInteger, nullable=False),
     Column("standing", String(12), nullable=False),
     Column("reason", Text, nullable=False),

@@ -20,7 +20,7 @@ _BATCH = 300  # SQLite limits bound values per statement; a chunk of identities 
 class TransferRow:
     """A transfer as committed. ``block`` is set exactly while ``state`` is ``mined``; its parent is not kept.
 
-    ``first_seen_at``: Unix seconds, its block's time where it was first seen mined.
+    ``first_seen_at``: Unix seconds, its block's time where that is earlier.
     """
 
     id: str
@@ -130,6 +130,11 @@ async def put_in_block(tx: AsyncConnection, transfer_id: str, block: BlockRef, f
     )
 
 
+async def put_in_mempool(tx: AsyncConnection, transfer_id: str) -> None:
+    """It was in a block or given up, and can be mined again."""
+    await tx.execute(update(transfers).where(transfers.c.id == transfer_id).values(state="unconfirmed"))
+
+
 async def take_out_of_blocks(tx: AsyncConnection, chain_id: str, blocks: Sequence[BlockRef]) -> list[str]:
     """Their blocks were disconnected: the transfers' ids. They may be mined again."""
     if not blocks:
@@ -145,19 +150,20 @@ async def take_out_of_blocks(tx: AsyncConnection, chain_id: str, blocks: Sequenc
 
 async def mark_replaced(tx: AsyncConnection, chain_id: str, txs: Sequence[str]) -> list[str]:
     """These transactions can no longer be mined: the ids of their transfers."""
-    if not txs:
-        return []
-    gone = await tx.execute(
-        update(transfers)
-        .where(
-            transfers.c.chain == chain_id,
-            transfers.c.tx.in_(txs),
-            transfers.c.state.in_(["unconfirmed", "orphaned"]),
+    found: list[str] = []
+    for start in range(0, len(txs), _BATCH):
+        gone = await tx.execute(
+            update(transfers)
+            .where(
+                transfers.c.chain == chain_id,
+                transfers.c.tx.in_(txs[start : start + _BATCH]),
+                transfers.c.state.in_(["unconfirmed", "orphaned"]),
+            )
+            .values(state="replaced")
+            .returning(transfers.c.id)
         )
-        .values(state="replaced")
-        .returning(transfers.c.id)
-    )
-    return list(gone.scalars())
+        found.extend(gone.scalars())
+    return found
 
 
 async def set_standing(

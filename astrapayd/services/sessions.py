@@ -22,8 +22,8 @@ from astrapayd.db.sessions import ReservationRow, SessionRow
 from astrapayd.db.transfers import CreditRow
 from astrapayd.ids import new_code, new_id
 from astrapayd.links import Link, Unavailable, availability, price_in
-from astrapayd.matching import AmountSpaceFull, due_amount
-from astrapayd.money import Asset, parse_amount, round_up
+from astrapayd.matching import AmountSpaceFull
+from astrapayd.money import Asset, parse_amount
 from astrapayd.services.core import Core, NotFound, TryLater
 from astrapayd.sessions import Cancelled, LatePolicy, Session, Settled, Status
 
@@ -258,12 +258,9 @@ def _new_state(store: StoreSection, asset: Asset, session_id: str, price_base: i
 
 def _asking(row: SessionRow, held: list[ReservationRow]) -> ReservationRow:
     """What should be paid now: the rest that fits what is missing, else what was due from the start."""
-    state, asset = row.state, row.asset
-    if state.received_base and state.missing_base:
-        rest_base = round_up(state.missing_base, asset.price_step_base)
+    if row.state.received_base and row.state.missing_base:
         for reservation in reversed(held):
-            tail = reservation.tail
-            if reservation.purpose == "rest" and tail and reservation.due_base == due_amount(rest_base, tail, asset):
+            if reservation.is_rest_of(row.state.missing_base, row.asset):
                 return reservation
     return held[0]
 

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from eth_account import Account
+
 from astrapayd_evm.demo.accounts import ALL, CUSTOMERS
 from astrapayd_evm.demo.chain import DemoChain, ReorgRefused
 from astrapayd_evm.demo.methods import Methods
 from astrapayd_evm.demo.pool import TransactionRefused
 from astrapayd_evm.demo.rpc_errors import RpcError
-from eth_account import Account
-
 from tests.nodes.harness import ROOT
 
 GWEI = 10**9

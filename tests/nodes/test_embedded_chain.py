@@ -9,11 +9,11 @@ import time
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+
 from astrapayd_evm.demo.accounts import CUSTOMERS, OWNER
 from astrapayd_evm.demo.token import TRANSFER_TOPIC
 from astrapayd_evm.demo.wallet import NodeRefused
-from websockets.asyncio.client import connect
-
 from tests.nodes.harness import CONTRACTS, CUSTOMER_BASE, TestNode
 
 SHOP = "0x" + "42" * 20

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from astrapayd_evm.demo.accounts import CUSTOMERS
 from astrapayd_evm.demo.wallet import NodeRefused
-
 from tests.nodes.harness import EmbeddedNode, TestNode, running
 
 SHOP = "0x" + "42" * 20

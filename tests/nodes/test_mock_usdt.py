@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from astrapayd_evm.demo import token
-from astrapayd_evm.demo.accounts import CUSTOMERS, OWNER
 from eth_hash.auto import keccak
 
+from astrapayd_evm.demo import token
+from astrapayd_evm.demo.accounts import CUSTOMERS, OWNER
 from tests.nodes.harness import CONTRACTS, ROOT, TestNode
 
 SHOP = "0x" + "42" * 20
