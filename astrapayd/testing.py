@@ -186,8 +186,8 @@ class FakeChain:
 
     script: ChainScript = field(default_factory=ChainScript)
     assets: Mapping[str, Asset] = field(default_factory=fake_assets)
-    confirmations: Depth = Depth(2, "2 blocks")
-    final: Depth = Depth(6, "6 blocks")
+    confirmations: Depth = field(default_factory=lambda: Depth(2, "2 blocks"))
+    final: Depth = field(default_factory=lambda: Depth(6, "6 blocks"))
     title: str = "Fake Chain"
     network: str = "fake:1"
 
