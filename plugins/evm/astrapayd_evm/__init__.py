@@ -3,12 +3,22 @@ merchant's own nodes over websockets. Only hooks here; what they need is importe
 
 from __future__ import annotations
 
+import click
+
 from astrapayd.chains import ChainRegistry
 from astrapayd.config import Config, ConfigRegistry
 from astrapayd.hookspecs import hookimpl
 
 PLUGIN = "evm"
 """What ``[chains.ID]`` names as its ``plugin``."""
+
+
+@hookimpl
+def astrapayd_add_commands(cli: click.Group) -> None:
+    """Add ``astrapayd demo``, a whole shop on an embedded EVM chain."""
+    from astrapayd_evm.demo.command import demo
+
+    cli.add_command(demo)
 
 
 @hookimpl

@@ -1,0 +1,209 @@
+"""`astrapayd link`."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from astrapayd.cli.common import emit_facts, emit_json, emit_table, fail, leaf, local_time, the_store, with_core
+
+if TYPE_CHECKING:
+    from astrapayd.links import Link
+    from astrapayd.services.core import Core
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+@click.group()
+def link() -> None:
+    """Make and manage payment links."""
+
+
+@link.command(
+    epilog="""\b
+Examples:
+  astrapayd link create --title "One kilo of coffee" --amount 25 --currency USDT
+  astrapayd link create --title "Ticket" --amount 0.015 --currency ETH --max-uses 100 --expires-in 7d
+"""
+)
+@click.option("--title", required=True, help="What is paid for; the customer reads it.")
+@click.option("--amount", required=True, help="The price, such as 25.00.")
+@click.option("--currency", required=True, help="What the price is in, such as USDT.")
+@click.option("--store", help="Which store is paid. Not needed when there is one.")
+@click.option("--asset", "assets", multiple=True, help="Accept only this asset (may be given again). Default: all.")
+@click.option("--description", default="", help="A line or two below the title.")
+@click.option("--slug", default="", help="The end of the link's address. Default: made from the title.")
+@click.option("--max-uses", type=int, help="How often it can be paid. Default: no limit.")
+@click.option("--expires-in", help="For how long it can be opened, such as 30m, 12h, 7d. Default: for ever.")
+@click.option("--back-url", default="", help="Where the customer goes after paying.")
+@click.option(
+    "--meta", multiple=True, metavar="NAME=VALUE", help="Kept with it and sent in events (may be given again)."
+)
+@leaf
+def create(
+    config_path: Path,
+    as_json: bool,
+    title: str,
+    amount: str,
+    currency: str,
+    store: str | None,
+    assets: tuple[str, ...],
+    description: str,
+    slug: str,
+    max_uses: int | None,
+    expires_in: str | None,
+    back_url: str,
+    meta: tuple[str, ...],
+) -> None:
+    """Make a link and print its address."""
+    from astrapayd.links import LinkDraft
+    from astrapayd.services import links
+
+    expires_at = int(time.time()) + _duration_secs(expires_in) if expires_in is not None else None
+    metadata = dict(_pair(one) for one in meta)
+
+    async def work(core: Core) -> Link:
+        draft = LinkDraft(
+            store=the_store(core, store),
+            title=title,
+            price=amount,
+            currency=currency,
+            assets=assets,
+            description=description,
+            slug=slug,
+            max_uses=max_uses,
+            expires_at=expires_at,
+            back_url=back_url,
+            metadata=metadata,
+        )
+        made = await links.create_link(core, draft, source="cli")
+        if as_json:
+            emit_json(links.link_data(core, made))
+        else:
+            click.echo(links.link_url(core, made))
+        return made
+
+    with_core(config_path, work)
+
+
+@link.command(
+    "list",
+    epilog="""\b
+Examples:
+  astrapayd link list
+  astrapayd link list --store shop --limit 200 --json
+""",
+)
+@click.option("--store", help="Only this store's.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@leaf
+def list_(config_path: Path, as_json: bool, store: str | None, limit: int) -> None:
+    """List the links, the newest first."""
+    from astrapayd.services import links
+
+    async def work(core: Core) -> None:
+        if store is not None:
+            core.store(store)
+        found = await links.list_links(core, store, limit)
+        if as_json:
+            emit_json([links.link_data(core, one) for one in found])
+            return
+        emit_table(
+            ("created", "status", "price", "title", "link"),
+            (
+                (local_time(o.created_at), o.status, f"{o.price} {o.currency}", o.title, links.link_url(core, o))
+                for o in found
+            ),
+            nothing="there is no link yet: astrapayd link create makes one",
+        )
+
+    with_core(config_path, work)
+
+
+@link.command(
+    epilog="""\b
+Examples:
+  astrapayd link show coffee-x7k2mq
+"""
+)
+@click.argument("link_key", metavar="LINK")
+@leaf
+def show(config_path: Path, as_json: bool, link_key: str) -> None:
+    """Show one link (by its id or the end of its address)."""
+    from astrapayd.services import links
+
+    async def work(core: Core) -> None:
+        found, why = await links.find_link(core, link_key)
+        if as_json:
+            emit_json({**links.link_data(core, found), "unavailable": why})
+        else:
+            _show(core, found, f"no: {why}" if why else "yes")
+
+    with_core(config_path, work)
+
+
+def _switch(name: str, status: str, doc: str) -> None:
+    """A command that changes a link's status."""
+
+    @link.command(name, help=doc, epilog=f"\b\nExamples:\n  astrapayd link {name} coffee-x7k2mq\n")
+    @click.argument("link_key", metavar="LINK")
+    @leaf
+    def command(config_path: Path, as_json: bool, link_key: str) -> None:
+        from astrapayd.links import LinkStatus
+        from astrapayd.services import links
+
+        async def work(core: Core) -> None:
+            changed = await links.set_status(core, link_key, LinkStatus(status))
+            if as_json:
+                emit_json(links.link_data(core, changed))
+            else:
+                click.echo(f"{links.link_url(core, changed)} is {changed.status}")
+
+        with_core(config_path, work)
+
+
+_switch("pause", "paused", "Stop offering a link for a while. Open sessions go on.")
+_switch("resume", "active", "Offer a paused or archived link again.")
+_switch("archive", "archived", "Stop offering a link for good. Open sessions go on.")
+
+
+def _show(core: Core, found: Link, payable: str) -> None:
+    from astrapayd.services.links import link_url
+
+    emit_facts(
+        [
+            ("link", link_url(core, found)),
+            ("id", found.id),
+            ("store", found.store),
+            ("title", found.title),
+            ("description", found.description),
+            ("price", f"{found.price} {found.currency}"),
+            ("assets", " ".join(found.assets)),
+            ("status", found.status),
+            ("can be paid", payable),
+            ("max uses", found.max_uses),
+            ("expires", local_time(found.expires_at) if found.expires_at else None),
+            ("back to", found.back_url),
+            ("made by", found.source),
+            ("created", local_time(found.created_at)),
+            *found.metadata.items(),
+        ]
+    )
+
+
+def _duration_secs(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,6})([mhdw])", text, re.ASCII)
+    if found is None or int(found[1]) == 0:
+        fail("--expires-in", f"{text!r} is no duration: write a number and m, h, d or w, such as 7d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        fail("--meta", f"{text!r} is no pair: write NAME=VALUE")
+    return name, value
