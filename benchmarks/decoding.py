@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -31,7 +32,7 @@ def measure() -> list[Figure]:
         watched = Watched(1, frozenset({_OURS}), frozenset({_CONTRACT}), native=False)
         found = len(token_transfers(receipts, ref, watched))
         assert found == sum(log["topics"][2].endswith(_OURS[2:]) for log in logs)
-        ours = _rate(len(logs), lambda receipts=receipts: token_transfers(receipts, ref, watched))  # type: ignore[misc]
+        ours = _rate(len(logs), partial(token_transfers, receipts, ref, watched))
         theirs = _rate(len(logs), _web3(logs))
         rows.append(Figure(f"logs decoded, {name}", ours, "/s", theirs, "web3.py process_log"))
     return rows

@@ -31,7 +31,7 @@ async def check_integrity(database: Database) -> dict[str, Any]:
             orphans = (await connection.execute(text("PRAGMA foreign_key_check"))).all()
             problems += [f"a row of {row[0]} refers to a row of {row[2]} that is not there" for row in orphans]
         rows = {
-            table.name: (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+            str(table.name): (await connection.execute(select(func.count()).select_from(table))).scalar_one()
             for table in _COUNTED
         }
     return {"schema": schema, "problems": problems, "rows": rows}

@@ -1,0 +1,231 @@
+"""The command line without a node: help, JSON, refusals, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from astrapayd.cli import cli
+from tests.unit.cli_reference import PAGE, leaves, reference
+
+ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"  # EIP-55's first example
+LEAVES = list(leaves(cli))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """The configuration that `init` writes."""
+    result = run(
+        "init", "--directory", str(tmp_path), "--store-name", "Corner Coffee", "--node", NODE, "--address", ADDRESS
+    )
+    assert result.exit_code == 0, result.output
+    return tmp_path / "astrapayd.toml"
+
+
+NODE = "ws://127.0.0.1:9"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+def said(shop: Path, *arguments: str) -> Any:
+    """The JSON document that a command prints."""
+    result = run(*arguments, "--config", str(shop), "--json")
+    assert result.exit_code == 0, result.output + result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(("path", "command"), LEAVES, ids=[" ".join(path) for path, _ in LEAVES])
+def test_every_command_has_json_help_and_an_example(path: tuple[str, ...], command: click.Command) -> None:
+    assert any("--json" in parameter.opts for parameter in command.params)
+    assert command.help
+    assert all(p.help for p in command.params if isinstance(p, click.Option))
+    assert f"astrapayd {' '.join(path)}" in (command.epilog or "")
+    result = run(*path, "--help")
+    assert result.exit_code == 0
+    assert "Examples:" in result.output
+
+
+def test_reference_page_is_that_of_the_commands() -> None:
+    assert PAGE.read_text(encoding="utf-8") == reference(), "run python -m tests.unit.cli_reference"
+
+
+def test_init_writes_a_configuration_that_loads_and_is_private(shop: Path) -> None:
+    assert shop.stat().st_mode & 0o777 == 0o600
+    assert said(shop, "config", "check") == {
+        "file": str(shop),
+        "ok": True,
+        "notes": [],
+        "chains": 1,
+        "assets": 3,
+        "stores": 1,
+    }
+
+
+def test_init_never_overwrites(shop: Path) -> None:
+    before = shop.read_bytes()
+    result = run("init", "--directory", str(shop.parent), "--store-name", "x", "--node", NODE, "--address", ADDRESS)
+    assert result.exit_code == 1
+    assert "is there already" in result.stderr
+    assert shop.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("node", "address", "place"),
+    [
+        ("http://127.0.0.1:8545", ADDRESS, "nodes"),
+        (NODE, ADDRESS.replace("5aA", "5AA"), "addresses[0]"),
+        (NODE, "0x" + "11" * 32, "addresses[0]"),
+        (NODE, "", "addresses[0]"),
+    ],
+)
+def test_init_writes_nothing_that_does_not_load(tmp_path: Path, node: str, address: str, place: str) -> None:
+    folder = tmp_path / "new"
+    result = run("init", "--directory", str(folder), "--store-name", "x", "--node", node, "--address", address)
+    assert result.exit_code == 1
+    assert place in result.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_init_takes_a_ready_chain_file(tmp_path: Path) -> None:
+    chain = Path(__file__).parents[2] / "config" / "chains" / "polygon.toml"
+    result = run(
+        *("init", "--directory", str(tmp_path), "--chain-file", str(chain)),
+        *("--store-name", "x", "--node", NODE, "--address", ADDRESS),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "[chains.polygon]" in (tmp_path / "astrapayd.toml").read_text()
+
+
+def test_link_from_making_to_archive(shop: Path) -> None:
+    made = said(
+        *(shop, "link", "create", "--title", "Coffee", "--amount", "25", "--currency", "USDT"),
+        *("--max-uses", "3", "--expires-in", "7d", "--meta", "sku=7", "--slug", "coffee"),
+    )
+    assert made["price"] == {"amount": "25", "currency": "USDT"}
+    assert made["url"].endswith("/l/coffee")
+    assert made["metadata"] == {"sku": "7"}
+    assert [one["id"] for one in said(shop, "link", "list")] == [made["id"]]
+    assert said(shop, "link", "pause", "coffee")["status"] == "paused"
+    assert said(shop, "link", "show", "coffee")["unavailable"] == "paused"
+    assert said(shop, "link", "resume", "coffee")["status"] == "active"
+    assert said(shop, "link", "archive", made["id"])["status"] == "archived"
+    text = run("link", "show", "coffee", "--config", str(shop))
+    assert "Coffee" in text.output
+    assert "no: archived" in text.output
+
+
+@pytest.mark.parametrize("amount", ["0", "0.00", "-5", "25.001", "1e3", "1,000", "abc", "", "9" * 90, "٢٥", "NaN"])
+def test_amount_that_is_none_makes_no_link(shop: Path, amount: str) -> None:
+    result = run(
+        *("link", "create", "--title", "Coffee", f"--amount={amount}", "--currency", "USDT", "--config", str(shop))
+    )
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "amount" in result.stderr
+    assert said(shop, "link", "list") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("link", "create", "--title", "x", "--amount", "1", "--currency", "DOGE"), "takes no 'DOGE'"),
+        (("link", "create", "--title", "", "--amount", "1", "--currency", "USDT"), "title"),
+        (("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--store", "no"), "no store 'no'"),
+        (("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--expires-in", "soon"), "duration"),
+        (("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--meta", "x"), "NAME=VALUE"),
+        (("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--slug", "A B"), "slug"),
+        (("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--max-uses", "0"), "max_uses"),
+        (
+            ("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--back-url", "javascript:1"),
+            "back_url",
+        ),
+        (("link", "show", "nothing"), "no link 'nothing'"),
+        (("session", "show", "ses_nothing"), "no session"),
+        (("session", "show", "AAAA-AAAA"), "no session"),
+        (("session", "cancel", "ses_nothing"), "no session"),
+        (("session", "settle", "ses_nothing", "--note", "x", "--yes"), "no session"),
+        (("webhook", "add", "ftp://shop.example/"), "http"),
+        (("webhook", "add", "https://shop.example/", "--event", "session.payed"), "session.pa"),
+        (("webhook", "remove", "whk_nothing"), "no webhook endpoint"),
+        (("webhook", "redeliver", "4711"), ""),
+    ],
+)
+def test_mistakes_get_one_sentence_each(shop: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    result = run(*arguments, "--config", str(shop))
+    if sentence:
+        assert result.exit_code == 1, result.output
+        assert sentence in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_failure_as_json_is_one_object_on_stderr(shop: Path) -> None:
+    result = run("link", "show", "nothing", "--config", str(shop), "--json")
+    assert result.stdout == ""
+    error = json.loads(result.stderr)["error"]
+    assert error["type"] == "NotFound"
+    assert error["problems"] == [{"key": "", "reason": "there is no link 'nothing'"}]
+
+
+def test_webhook_endpoint_shows_its_secret_once(shop: Path) -> None:
+    made = said(shop, "webhook", "add", "https://shop.example/hook", "--event", "session.paid")
+    assert made["secret"].startswith("whsec_")
+    (listed,) = said(shop, "webhook", "list")
+    assert listed["id"] == made["id"]
+    assert made["secret"] not in json.dumps(listed)
+    assert said(shop, "webhook", "test", made["id"])["delivery"] == 1
+    assert said(shop, "webhook", "deliveries", made["id"])[0]["type"] == "webhook.test"
+    assert said(shop, "webhook", "remove", made["id"]) == {"removed": made["id"], "parked": 1}
+
+
+def test_db_check_and_upgrade(shop: Path) -> None:
+    assert run("db", "check", "--config", str(shop)).exit_code == 1
+    assert said(shop, "db", "upgrade") == {"before": None, "now": "0001"}
+    found = said(shop, "db", "check")
+    assert found["problems"] == []
+    assert found["rows"]["links"] == 0
+
+
+def test_empty_lists_say_so(shop: Path) -> None:
+    for arguments in (("link", "list"), ("session", "list"), ("payment", "list"), ("webhook", "list")):
+        assert said(shop, *arguments) == []
+        text = run(*arguments, "--config", str(shop))
+        assert text.exit_code == 0
+        assert len(text.output.strip().splitlines()) == 1
+
+
+def test_plugins_are_listed_with_their_hooks() -> None:
+    rows = json.loads(run("plugins", "--json").stdout)
+    assert {row["name"] for row in rows} >= {"evm", "webhooks"}
+    assert all(row["problem"] == "" for row in rows)
+
+
+def test_node_status_of_an_unreachable_node_fails_and_says_why(shop: Path) -> None:
+    result = run("node", "status", "--config", str(shop))
+    assert result.exit_code == 1
+    assert "connection refused" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("no-such-command",), 2, "No such command"),
+        (("link", "create"), 2, "Missing option"),
+        (("run", "--config", "/nonexistent/astrapayd.toml"), 1, "/nonexistent/astrapayd.toml"),
+        (("config", "check", "--config", "/dev/null"), 1, ""),
+    ],
+)
+def test_process_ends_with_a_code_and_without_a_traceback(arguments: tuple[str, ...], code: int, words: str) -> None:
+    ended = subprocess.run([sys.executable, "-m", "astrapayd", *arguments], capture_output=True, text=True, check=False)
+    if words:
+        assert ended.returncode == code, ended.stderr
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
