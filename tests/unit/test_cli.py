@@ -137,7 +137,7 @@ def test_amount_that_is_none_makes_no_link(shop: Path, amount: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("link", "create", "--title", "x", "--amount", "1", "--currency", "DOGE"), "takes no 'DOGE'"),
+        (("link", "create", "--title", "x", "--amount", "1", "--currency", "DOGE"), "cannot be paid in 'DOGE'"),
         (("link", "create", "--title", "", "--amount", "1", "--currency", "USDT"), "title"),
         (("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--store", "no"), "no store 'no'"),
         (("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--expires-in", "soon"), "duration"),
