@@ -86,7 +86,8 @@ class Shopfront:
         return await create_link(self.core, draft, source="test")
 
     async def open(self, link: Link, asset: str = "usd", *, form_token: str = "") -> Session:
-        """Open a session and answer it."""
+        """Open a session and answer it; the watcher has just looked at its node."""
+        await look(self.core, self.epoch, chain=self.chain.id)
         opened = await open_session(self.core, link.slug, asset, form_token=form_token, source="test")
         return await self.session(opened.session_id)
 

@@ -1,0 +1,442 @@
+"""Payments that come in, case by case (the Sessions list of payment cases), on a real SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from astrapayd.db.tables import credits, reservations, sessions
+from astrapayd.links import LinkStatus, Unavailable
+from astrapayd.money import MAX_AMOUNT_BASE
+from astrapayd.services.links import find_link, set_status
+from astrapayd.services.sessions import LinkUnavailable, cancel, find_session, settle, story
+from astrapayd.sessions import Flag, NotPossible, Status
+from tests.shopfront import Shopfront, shopfront
+
+WHOLE = 1_000_000
+CENT = 10_000
+
+
+@pytest.fixture
+async def front(tmp_path: Path) -> AsyncIterator[Shopfront]:
+    async with shopfront(tmp_path) as front:
+        yield front
+
+
+async def test_exact(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base))
+    assert (await front.session(session.id)).status is Status.PROCESSING
+    await front.mine_more(6)
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PAID, {Flag.FINAL})
+    assert after.received_base == after.confirmed_base == session.due_base
+    assert await front.told(session.id) == [
+        *("session.created", "session.pending", "payment.seen", "session.processing"),
+        *("payment.confirmed", "session.paid", "session.final"),
+    ]
+    await front.every_event_has_one_delivery()
+    told_of = [change["result"]["status"] for change in await story(front.core, session.id)]
+    assert told_of == ["pending", "processing", "paid", "paid"]
+
+
+async def test_exact_native_coin(front: Shopfront) -> None:
+    session = await front.open(await front.link("0.25", "COIN"), "coin")
+    await front.mine(front.pay(session.due_base, asset="coin"))
+    await front.mine()
+    assert (await front.session(session.id)).status is Status.PAID
+
+
+async def test_exact_twice(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base), front.pay(session.due_base))
+    await front.mine_more(6)
+    after = await front.session(session.id)
+    assert (after.status, after.received_base) == (Status.PAID, 2 * session.due_base)
+    assert after.flags == {Flag.OVERPAID, Flag.FINAL}
+    assert (await front.told(session.id)).count("session.paid") == 1
+
+
+async def test_extra_payment_after_final_is_told_without_a_second_final(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base))
+    await front.mine_more(6)
+    await front.mine(front.pay(session.due_base))
+    assert Flag.FINAL in (await front.session(session.id)).flags
+    await front.mine_more(8)
+    told = await front.told(session.id)
+    assert told.count("session.final") == told.count("session.paid") == 1
+    assert told.count("payment.confirmed") == 2
+
+
+async def test_exchange_deducts_a_whole_cent_fee_then_the_rest_by_its_own_tail(front: Shopfront) -> None:
+    session = await front.open_new()
+    fee = front.pay(session.due_base - WHOLE)
+    await front.mine(fee)
+    short = await front.session(session.id)
+    assert (short.status, short.flags, short.missing_base) == (Status.PENDING, {Flag.UNDERPAID}, WHOLE)
+    assert (await front.transfer_row(fee))["standing"] == "credited"
+    asking = (await find_session(front.core, session.id)).asking
+    assert asking.purpose == "rest"
+    assert asking.tail is not None
+    assert asking.due_base == WHOLE + asking.tail
+    assert asking.tail != session.due_base % CENT, "the rest has a tail of its own"
+    await front.mine(front.pay(asking.due_base))
+    await front.mine()
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PAID, frozenset()), "a tail is never excess"
+
+
+async def test_two_partials_and_a_rest_below_a_step(front: Shopfront) -> None:
+    """The first rest's tail counts towards the price; the second rest must not add up to an overpayment with it."""
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base - WHOLE))
+    rest = (await find_session(front.core, session.id)).asking
+    await front.mine(front.pay(rest.due_base - 5 * CENT))
+    short = await front.session(session.id)
+    assert 0 < short.missing_base < 5 * CENT
+    last = (await find_session(front.core, session.id)).asking
+    assert last.due_base != rest.due_base
+    assert short.missing_base <= last.due_base < short.missing_base + CENT
+    await front.mine(front.pay(last.due_base))
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PROCESSING, frozenset())
+
+
+async def test_partial_then_expiry(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base - WHOLE))
+    await front.mine(secs=1900)
+    await front.mine_more(2)
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.EXPIRED, {Flag.UNDERPAID})
+    assert after.confirmed_base == session.due_base - WHOLE
+    assert "session.paid" not in await front.told(session.id)
+
+
+async def test_over(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base + WHOLE))
+    await front.mine()
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PAID, {Flag.OVERPAID})
+
+
+async def test_under_within_tolerance(tmp_path: Path) -> None:
+    async with shopfront(tmp_path, tolerance="0.05") as front:
+        session = await front.open_new()
+        await front.mine(front.pay(session.due_base - 5 * CENT))
+        await front.mine()
+        after = await front.session(session.id)
+        assert (after.status, after.flags) == (Status.PAID, frozenset())
+
+
+@pytest.mark.parametrize("lost_digits", [1, 2, 3, 4])
+@pytest.mark.parametrize("rounded_up", [False, True])
+async def test_cut_or_rounded_amount(front: Shopfront, lost_digits: int, rounded_up: bool) -> None:
+    session = await front.open_new()
+    step = 10**lost_digits
+    transfer = front.pay(session.due_base // step * step + (step if rounded_up else 0))
+    await front.mine(transfer)
+    row = await front.transfer_row(transfer)
+    assert row["standing"] == "unmatched"
+    assert [c["session"] for c in row["candidates"]] == [session.id]
+    assert (await front.session(session.id)).received_base == 0
+    assert await front.told(row["id"]) == ["transfer.unmatched"]
+
+
+async def test_right_tail_too_far_off_is_ranked_first(front: Shopfront) -> None:
+    near = await front.open_new("21.00")
+    meant = await front.open_new("25.00")
+    transfer = front.pay(meant.due_base - 4 * WHOLE)
+    await front.mine(transfer)
+    row = await front.transfer_row(transfer)
+    assert row["standing"] == "unmatched"
+    assert [c["session"] for c in row["candidates"]] == [meant.id, near.id]
+
+
+async def test_unrelated_transfer_beside_an_open_session(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(front.pay(7 * WHOLE))
+    assert await front.session(session.id) == session
+    assert await front.count(credits) == 0
+
+
+async def test_wrong_token_of_the_right_amount(front: Shopfront) -> None:
+    session = await front.open_new()
+    wrong = front.pay(session.due_base * 10**12, asset="eur")
+    await front.mine(wrong)
+    assert (await front.transfer_row(wrong))["standing"] == "unmatched"
+    assert (await front.session(session.id)).received_base == 0
+
+
+async def test_late_exact_accept(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(secs=1801)
+    assert (await front.session(session.id)).status is Status.EXPIRED
+    await front.mine(front.pay(session.due_base))
+    await front.mine()
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PAID, {Flag.LATE})
+
+
+async def test_late_exact_hold(tmp_path: Path) -> None:
+    async with shopfront(tmp_path, late="hold") as front:
+        session = await front.open_new()
+        await front.mine(secs=1801)
+        await front.mine(front.pay(session.due_base))
+        await front.mine_more(8)
+        after = await front.session(session.id)
+        assert (after.status, after.flags) == (Status.EXPIRED, {Flag.LATE, Flag.HELD})
+        assert (await front.told(session.id)).count("session.held") == 1
+        settled = await settle(front.core, session.id, by="merchant", note="fine")
+        assert (settled.status, settled.flags) == (Status.PAID, {Flag.LATE, Flag.MANUAL})
+
+
+async def test_late_partial(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(secs=1801)
+    await front.mine(front.pay(session.due_base - WHOLE))
+    await front.mine()
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.EXPIRED, {Flag.LATE, Flag.UNDERPAID})
+
+
+async def test_late_payment_in_the_block_that_also_expires_it(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base), secs=1801)
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PROCESSING, {Flag.LATE})
+    assert "session.expired" not in await front.told(session.id)
+
+
+async def test_payment_after_the_late_window_is_nobodys(front: Shopfront) -> None:
+    """Also in the very update that ends the window, while the reservation is still there."""
+    session = await front.open_new()
+    after_window = front.pay(session.due_base)
+    await front.mine(after_window, secs=1801 + 86_400)
+    row = await front.transfer_row(after_window)
+    assert (row["standing"], row["candidates"][0]["session"]) == ("unmatched", session.id)
+    assert "late window" in row["reason"]
+    assert (await front.session(session.id)).received_base == 0
+
+
+async def test_end_of_the_late_window_releases_the_tail(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(secs=session.late_until - front.script.tip.time)
+    assert [r["released_at"] for r in await front.rows(reservations)] == [None], "never earlier"
+    await front.mine(secs=1)
+    assert [r["released_at"] for r in await front.rows(reservations)] == [session.late_until + 1]
+    assert not (await front.session(session.id)).open
+
+
+async def test_expiry_by_the_chains_time_and_not_by_the_clock(front: Shopfront) -> None:
+    session = await front.open_new()
+    front.clock.ahead_secs = 10_000
+    await front.mine()
+    assert (await front.session(session.id)).status is Status.PENDING
+    await front.mine(secs=1800)
+    assert (await front.session(session.id)).status is Status.EXPIRED
+
+
+async def test_downtime_longer_than_the_window_with_an_on_time_payment_in_it(front: Shopfront) -> None:
+    session = await front.open_new()
+    base = front.script.tip
+    front.script.mine(front.pay(session.due_base))
+    for _ in range(1000):
+        front.script.mine()
+    await front.apply(front.script.since(base))
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PAID, {Flag.FINAL}), "not late"
+    assert "session.expired" not in await front.told(session.id)
+
+
+async def test_block_times_ahead_of_the_clock(front: Shopfront) -> None:
+    """A header two hours ahead (Bitcoin allows it) neither expires a session nor makes its payment late."""
+    session = await front.open_new()
+    front.clock.ahead_secs = -7200
+    await front.mine(front.pay(session.due_base), secs=7200)
+    await front.mine()
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PAID, frozenset())
+
+
+async def test_block_times_behind_the_clock(front: Shopfront) -> None:
+    front.clock.ahead_secs = 7200
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base), secs=3600)
+    assert (await front.session(session.id)).flags == frozenset()
+
+
+async def test_strangers_earlier_transfer_of_exactly_the_new_sessions_due(front: Shopfront) -> None:
+    """Mined at the height at which the session opened, and found only afterwards."""
+    await front.mine()
+    session = await front.open_new()
+    height = front.script.tip.height
+    earlier = front.pay(session.due_base)
+    await front.reorg(1, [earlier])
+    assert front.script.tip.height == height
+    row = await front.transfer_row(earlier)
+    assert row["standing"] == "unmatched"
+    assert "before the session was opened" in row["reason"]
+    assert (await front.session(session.id)).received_base == 0
+
+
+async def test_transfer_waiting_since_before_the_opening_pays_only_when_mined_after_it(front: Shopfront) -> None:
+    """Heard of again while unconfirmed, it is not tried against a session that opened meanwhile at the same height."""
+    guess = front.pay(25_001_111)
+    await front.apply(front.script.see(guess))
+    session = await front.open_new()
+    async with front.core.database.write() as tx:  # as if chance had chosen that tail
+        await tx.execute(reservations.update().values(tail=1111, due_base=25_001_111))
+    await front.apply(front.script.see(guess))
+    assert (await front.transfer_row(guess))["standing"] == "unmatched"
+    await front.mine(guess)
+    assert (await front.session(session.id)).received_base == 25_001_111
+
+
+async def test_cancel(front: Shopfront) -> None:
+    session = await front.open_new()
+    assert (await cancel(front.core, session.id, by="customer")).status is Status.CANCELLED
+    assert (await front.told(session.id))[-1] == "session.cancelled"
+    with pytest.raises(NotPossible):
+        await cancel(front.core, session.id, by="customer")
+
+
+async def test_cancel_after_seen_is_refused(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.apply(front.script.see(front.pay(session.due_base - WHOLE)))
+    with pytest.raises(NotPossible, match="seen"):
+        await cancel(front.core, session.id, by="customer")
+
+
+async def test_paid_after_cancel_is_held(front: Shopfront) -> None:
+    session = await front.open_new()
+    await cancel(front.core, session.id, by="customer")
+    await front.mine(front.pay(session.due_base))
+    await front.mine_more(8)
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.CANCELLED, {Flag.HELD})
+    assert after.confirmed_base == session.due_base
+    assert "session.paid" not in await front.told(session.id)
+
+
+async def test_settle_by_hand(front: Shopfront) -> None:
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base - WHOLE))
+    await settle(front.core, session.id, by="merchant", note="the rest came in cash")
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PAID, {Flag.MANUAL, Flag.UNDERPAID})
+    assert (await story(front.core, session.id))[-1]["rule"] == "settled by hand: the rest came in cash"
+    with pytest.raises(NotPossible, match="paid already"):
+        await settle(front.core, session.id, by="merchant", note="")
+    await front.mine_more(8)
+    told = await front.told(session.id)
+    assert (told.count("session.paid"), told.count("session.final")) == (1, 1)
+
+
+async def test_one_order_two_sessions_both_paid(front: Shopfront) -> None:
+    first, second = await front.open_new(), await front.open_new()
+    async with front.core.database.write() as tx:
+        await tx.execute(sessions.update().values(order_ref="1042"))
+    await front.mine(front.pay(second.due_base))
+    await front.mine(front.pay(first.due_base))
+    await front.mine_more(8)
+    assert (await front.session(second.id)).status is Status.PAID
+    held = await front.session(first.id)
+    assert (held.status, held.flags) == (Status.PROCESSING, {Flag.HELD, Flag.DUPLICATE})
+    assert "session.paid" not in await front.told(first.id)
+    settled = await settle(front.core, first.id, by="merchant", note="two were wanted")
+    assert settled.flags == {Flag.MANUAL}
+    await front.mine()
+    assert (await front.told(first.id)).count("session.paid") == 1
+
+
+async def test_a_duplicate_stays_held_when_the_other_one_reverts(front: Shopfront) -> None:
+    """The goods may have been sent for the first; only a person can know."""
+    first, second = await front.open_new(), await front.open_new()
+    async with front.core.database.write() as tx:
+        await tx.execute(sessions.update().values(order_ref="1042"))
+    await front.mine(front.pay(second.due_base))
+    await front.mine(front.pay(first.due_base))
+    await front.mine()
+    await front.reorg(3, [front.pay(first.due_base)], [], [], [])
+    assert Flag.REVERTED in (await front.session(second.id)).flags
+    held = await front.session(first.id)
+    assert held.flags >= {Flag.HELD, Flag.DUPLICATE}
+
+
+async def test_single_use_link_late_payment_beyond_the_limit_is_held(front: Shopfront) -> None:
+    link = await front.link(max_uses=1)
+    first = await front.open(link)
+    with pytest.raises(LinkUnavailable) as refused:
+        await front.open(link)
+    assert refused.value.why is Unavailable.SOLD_OUT
+    await front.mine(secs=1801)
+    second = await front.open(link)
+    await front.mine(front.pay(first.due_base), front.pay(second.due_base))
+    await front.mine_more(8)
+    assert (await front.session(second.id)).status is Status.PAID
+    held = await front.session(first.id)
+    assert (held.status, held.flags) == (Status.PROCESSING, {Flag.LATE, Flag.HELD})
+    assert "session.paid" not in await front.told(first.id)
+    assert (await find_link(front.core, link.id))[1] is Unavailable.SOLD_OUT
+
+
+async def test_a_late_payment_takes_a_use_that_is_free_again(front: Shopfront) -> None:
+    link = await front.link(max_uses=1)
+    session = await front.open(link)
+    await front.mine(secs=1801)
+    await front.mine(front.pay(session.due_base))
+    await front.mine()
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.PAID, {Flag.LATE})
+
+
+async def test_link_paused_between_opening_and_paying(front: Shopfront) -> None:
+    link = await front.link()
+    session = await front.open(link)
+    await set_status(front.core, link.id, LinkStatus.PAUSED)
+    with pytest.raises(LinkUnavailable):
+        await front.open(link)
+    await front.mine(front.pay(session.due_base))
+    await front.mine()
+    assert (await front.session(session.id)).status is Status.PAID
+
+
+async def test_payment_to_an_address_that_was_retired(tmp_path: Path) -> None:
+    async with shopfront(tmp_path) as front:
+        session = await front.open_new()
+        script, chain = front.script, front.chain
+    async with shopfront(tmp_path, script=script, chain=chain, addresses=("fake1new",)) as front:
+        await front.mine(front.pay(session.due_base))
+        assert (await front.session(session.id)).status is Status.PROCESSING
+        assert (await find_session(front.core, (await front.open_new()).id)).row.address == "fake1new"
+
+
+async def test_largest_amounts_survive_every_layer(front: Shopfront) -> None:
+    """Two transfers of 2^256-1 to one session: the sum is wider than any amount."""
+    session = await front.open_new()
+    first, second = front.pay(session.due_base), front.pay(MAX_AMOUNT_BASE)
+    await front.mine(first)
+    await front.mine(second)
+    assert (await front.transfer_row(second))["amount_base"] == MAX_AMOUNT_BASE
+    async with front.core.database.write() as tx:
+        await tx.execute(credits.update().values(session_id=session.id))
+        row = await front.transfer_row(second)
+        blank = {"credited_by": "manual", "credited_at": 0, "live": False, "confirmed": False, "turns": 0}
+        await tx.execute(credits.insert().values(transfer_id=row["id"], session_id=session.id, **blank))
+    await front.mine_more(2)
+    after = await front.session(session.id)
+    assert after.received_base == after.confirmed_base == session.due_base + MAX_AMOUNT_BASE
+
+
+async def test_zero_value_and_look_alike_token_transfers(front: Shopfront) -> None:
+    session = await front.open_new()
+    zero = front.pay(0)
+    other = replace(front.pay(session.due_base), contract="0xusd2")
+    applied = await front.mine(zero, other)
+    assert (applied.transfers, applied.sessions) == (0, frozenset())
