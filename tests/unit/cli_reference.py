@@ -16,8 +16,8 @@ HEAD = """\
 Made from the commands by `python -m tests.unit.cli_reference`; a test compares the two.
 
 Every command that does something takes `--config PATH` (or `ASTRAPAYD_CONFIG`; else `./astrapayd.toml` if there is one,
-else `/etc/astrapayd/astrapayd.toml`) and `--json`: then stdout holds one JSON document, and a failure is one JSON object
-on stderr, `{"error": {"type": …, "message": …, "problems": [{"key": …, "reason": …}]}}`.
+else `/etc/astrapayd/astrapayd.toml`) and `--json`: then stdout holds one JSON document, and a failure is one object on
+stderr, `{"error": {"type": …, "message": …, "problems": [{"key": …, "reason": …}]}}`.
 
 | exit code | means |
 | --- | --- |
