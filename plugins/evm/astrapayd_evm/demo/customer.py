@@ -83,6 +83,7 @@ class DemoCustomer:
                 shown=shown,
                 symbol=asset.symbol,
                 payable=state.status is Status.PENDING,
+                whole=details.asking.purpose == "price",
                 late_in=max(0, state.expires_at - int(time.time())) if details.row.id not in self._later else None,
                 reorg=bool(self._paid[details.row.id]),
                 note=self._notes.pop(details.row.id, ""),
