@@ -36,8 +36,8 @@ class Branch:
         if disconnected:
             del self._blocks[-disconnected:]
         self._blocks += connected
-        keep_from = next((i for i, block in enumerate(self._blocks) if block.height >= final_height), 0)
-        del self._blocks[: min(keep_from, len(self._blocks) - 1)]
+        last = len(self._blocks) - 1
+        del self._blocks[: next((i for i, block in enumerate(self._blocks) if block.height >= final_height), last)]
 
     async def common_ancestor(self, head: BlockRef, block_at: BlockAt) -> BlockRef:
         """The newest of our blocks that is on the node's chain.
