@@ -38,6 +38,7 @@ from astrapayd.sessions import (
 )
 
 _TAIL_TRIES = 20
+_REST_SECS = 30 * 86_400  # a tail that has rested so long is as good as new
 
 
 class NoSuchSession(Exception):
@@ -225,7 +226,7 @@ async def reserve_tail(
     :raises AmountSpaceFull: if none is free.
     """
     for _ in range(_TAIL_TRIES):
-        taken, released = await session_queries.taken_tails(tx, row.address_id, row.asset.id)
+        taken, released = await session_queries.taken_tails(tx, row.address_id, row.asset.id, now - _REST_SECS)
         tail = choose_tail(price_base, row.asset, taken, lambda t: released.get(t, 0), secrets.randbelow)  # noqa: B023
         amount = due_amount if purpose == "price" else rest_amount
         due_base = amount(price_base, tail, row.asset)

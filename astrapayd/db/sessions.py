@@ -343,30 +343,17 @@ async def insert_reservation(
     )
 
 
-async def taken_tails(connection: AsyncConnection, address_id: int, asset_id: str) -> tuple[set[int], dict[int, int]]:
-    """The tails reserved now, and when each of the others was last given back."""
-    rows = await connection.execute(
-        select(
-            reservations.c.tail,
-            func.max(reservations.c.released_at),
-            func.count(),
-            func.count(reservations.c.released_at),
-        )
-        .where(
-            reservations.c.address_id == address_id,
-            reservations.c.asset == asset_id,
-            reservations.c.tail.is_not(None),
-        )
-        .group_by(reservations.c.tail)
+async def taken_tails(
+    connection: AsyncConnection, address_id: int, asset_id: str, since: int
+) -> tuple[set[int], dict[int, int]]:
+    """The tails reserved now, and when those given back after ``since`` (Unix seconds) were given back last."""
+    r = reservations
+    of_address = (r.c.address_id == address_id, r.c.asset == asset_id, r.c.tail.is_not(None))
+    held = await connection.execute(select(r.c.tail).where(*of_address, r.c.released_at.is_(None)))
+    rested = await connection.execute(
+        select(r.c.tail, func.max(r.c.released_at)).where(*of_address, r.c.released_at > since).group_by(r.c.tail)
     )
-    taken: set[int] = set()
-    released: dict[int, int] = {}
-    for tail, last_released, rows_in_all, rows_released in rows:
-        if rows_in_all > rows_released:
-            taken.add(tail)
-        else:
-            released[tail] = last_released
-    return taken, released
+    return set(held.scalars()), dict(rested.tuples().all())
 
 
 async def live_reservations(

@@ -275,7 +275,8 @@ reservations = Table(
         postgresql_where=text("released_at IS NULL AND tail IS NULL"),
     ),
     Index(None, "session_id"),
-    Index(None, "address_id", "asset", "released_at"),
+    Index(None, "address_id", "released_at", "asset", "tail"),  # what is live, and what rests, without the rows
+    Index(None, "released_at", "live_until"),  # asked at each block
 )
 
 transfers = Table(

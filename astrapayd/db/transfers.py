@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, Select, insert, select, tuple_, update
+from sqlalchemy import RowMapping, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.tables import credits as credit_rows
@@ -71,20 +71,17 @@ async def load_by_identity(
 ) -> dict[tuple[str, TransferKind, int], TransferRow]:
     """Those of the identities that are known."""
     found: dict[tuple[str, TransferKind, int], TransferRow] = {}
-    wanted = list(identities)
-    for start in range(0, len(wanted), _BATCH):
+    # By transaction, and sorted out here: for a list of whole identities SQLite would read every transfer there is.
+    txs = sorted({tx for tx, _, _ in identities})
+    for start in range(0, len(txs), _BATCH):
         statement = select(transfers).where(
-            transfers.c.chain == chain_id,
-            tuple_(transfers.c.tx, transfers.c.kind, transfers.c.ordinal).in_(wanted[start : start + _BATCH]),
+            transfers.c.chain == chain_id, transfers.c.tx.in_(txs[start : start + _BATCH])
         )
-        for transfer in await _load(connection, statement):
-            found[transfer.identity] = transfer
+        for row in await connection.execute(statement):
+            transfer = transfer_of(row._mapping)
+            if transfer.identity in identities:
+                found[transfer.identity] = transfer
     return found
-
-
-async def load_transfers(connection: AsyncConnection, statement: Select[tuple[object, ...]]) -> list[TransferRow]:
-    """Run a statement that selects from ``transfers``."""
-    return await _load(connection, statement)
 
 
 async def insert_transfer(tx: AsyncConnection, row: TransferRow) -> None:
@@ -249,10 +246,6 @@ async def load_credits(connection: AsyncConnection, session_ids: Sequence[str]) 
                 )
             )
     return found
-
-
-async def _load(connection: AsyncConnection, statement: Select[tuple[object, ...]]) -> list[TransferRow]:
-    return [transfer_of(row._mapping) for row in await connection.execute(statement)]
 
 
 def transfer_of(row: RowMapping) -> TransferRow:

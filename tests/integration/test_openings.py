@@ -122,7 +122,7 @@ async def test_tails_are_let_again_only_after_their_late_window_and_the_longest_
     rested = {10 * i + 1 for i in range(60)}
     newer = {10 * i + 2 for i in range(40)}
     async with front.core.database.write() as tx:
-        for tails, released_at in ((rested, 1_000), (newer, 2_000)):
+        for tails, released_at in ((rested, front.clock() - 2_000), (newer, front.clock() - 1_000)):
             of_tails = reservations.c.tail.in_(tails)
             await tx.execute(update(reservations).where(of_tails).values(released_at=released_at))
     assert {(await front.open_new()).due_base - PRICE for _ in range(10)} < rested

@@ -453,9 +453,12 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("reservations", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_reservations_address_id_asset_released_at"),
-            ["address_id", "asset", "released_at"],
+            batch_op.f("ix_reservations_address_id_released_at_asset_tail"),
+            ["address_id", "released_at", "asset", "tail"],
             unique=False,
+        )
+        batch_op.create_index(
+            batch_op.f("ix_reservations_released_at_live_until"), ["released_at", "live_until"], unique=False
         )
         batch_op.create_index(batch_op.f("ix_reservations_session_id"), ["session_id"], unique=False)
         batch_op.create_index(
@@ -487,7 +490,8 @@ def downgrade() -> None:
             postgresql_where=sa.text("released_at IS NULL AND tail IS NULL"),
         )
         batch_op.drop_index(batch_op.f("ix_reservations_session_id"))
-        batch_op.drop_index(batch_op.f("ix_reservations_address_id_asset_released_at"))
+        batch_op.drop_index(batch_op.f("ix_reservations_released_at_live_until"))
+        batch_op.drop_index(batch_op.f("ix_reservations_address_id_released_at_asset_tail"))
 
     op.drop_table("reservations")
     op.drop_table("fulfilments")
