@@ -353,7 +353,7 @@ async def taken_tails(
     rested = await connection.execute(
         select(r.c.tail, func.max(r.c.released_at)).where(*of_address, r.c.released_at > since).group_by(r.c.tail)
     )
-    return set(held.scalars()), dict(rested.tuples().all())
+    return set(held.scalars()), {row[0]: row[1] for row in rested}
 
 
 async def live_reservations(
