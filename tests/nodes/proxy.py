@@ -42,6 +42,8 @@ class NodeProxy:
         """Answer new connections with this status instead."""
         self.muted = False
         """Swallow notifications: the subscription is dead, and nothing says so."""
+        self.unknown: set[str] = set()
+        """Methods that the node does not have."""
         self.requests: list[str] = []
         """The methods asked so far."""
         self._faults: dict[str, Fault] = {}
@@ -107,6 +109,10 @@ class NodeProxy:
         request = json.loads(message)
         method, number = request["method"], request["id"]
         self.requests.append(method)
+        if method in self.unknown:
+            error = {"code": -32601, "message": f"the method {method} does not exist/is not available"}
+            await client.send(json.dumps({"jsonrpc": "2.0", "id": number, "error": error}))
+            return
         match self._faults.get(method) or self._faults.get("*"):
             case Fault.ERROR:
                 error = {"code": -32000, "message": "header not found"}

@@ -99,6 +99,7 @@ class EvmChain:
                 confirmations=self.confirmations,
                 final=self.final,
                 genesis=section.genesis,
+                traces=section.traces == "auto",
                 max_message_bytes=section.max_message_mib * 2**20,
                 request_secs=section.request_timeout_secs,
                 poll_secs=section.poll_secs,

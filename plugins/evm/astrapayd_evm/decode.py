@@ -47,7 +47,7 @@ def block_ref(block: Any) -> BlockRef:
 
     :raises MalformedAnswer: if a field is missing or of another form.
     """
-    with _malformed("a block"):
+    with malformed("a block"):
         return BlockRef(
             height=quantity(block["number"], most=_MAX_INT64),
             hash=block_hash(block["hash"]),
@@ -61,7 +61,7 @@ def transaction_hashes(block: Any) -> list[str]:
 
     :raises MalformedAnswer: if one is missing, twice there, or of another form.
     """
-    with _malformed("a block's transactions"):
+    with malformed("a block's transactions"):
         hashes = [_hash(tx if isinstance(tx, str) else tx["hash"]) for tx in _list(block["transactions"])]
         if len(set(hashes)) != len(hashes):
             raise MalformedAnswer("sent a block with the same transaction twice")
@@ -78,7 +78,7 @@ def transfers(block: Any, receipts: Any, watched: Watched) -> tuple[Transfer, ..
     """
     ref = block_ref(block)
     found = token_transfers(receipts, ref, watched)
-    with _malformed("receipts"):
+    with malformed("receipts"):
         by_tx: dict[str, Any] = {_hash(receipt["transactionHash"]): receipt for receipt in receipts}
     if len(by_tx) != len(receipts):
         raise MalformedAnswer("sent two receipts for one transaction")
@@ -103,7 +103,7 @@ def token_transfers(receipts: Any, ref: BlockRef, watched: Watched) -> list[Tran
     """
     found: list[Transfer] = []
     contracts, addresses = watched.contracts, watched.addresses
-    with _malformed("receipts"):
+    with malformed("receipts"):
         for receipt in _list(receipts):
             if receipt["blockHash"] != ref.hash and _hash(receipt["blockHash"]) != ref.hash:
                 raise MalformedAnswer("sent a receipt of another block")
@@ -160,7 +160,7 @@ def native_transfers(block: Any, receipts_by_tx: Mapping[str, Any], ref: BlockRe
     """
     found: list[Transfer] = []
     for tx, sender, recipient, amount_base in _native(block, ref, watched):
-        with _malformed("a receipt"):
+        with malformed("a receipt"):
             receipt = receipts_by_tx.get(tx)
             if receipt is None:
                 raise MalformedAnswer("sent no receipt for a transaction of the block")
@@ -179,9 +179,9 @@ def hits(logs: Any, refs: Mapping[str, BlockRef], watched: Watched) -> list[Hit]
     :raises MalformedAnswer: if a log is of none of those blocks, or anything is missing.
     """
     found: dict[Hit, None] = {}
-    with _malformed("logs"):
+    with malformed("logs"):
         for log in _list(logs):
-            if log.get("removed") or _address(log["address"]) not in watched.contracts:
+            if log.get("removed") or address(log["address"]) not in watched.contracts:
                 continue
             topics = _list(log["topics"])
             if len(topics) != 3 or topics[0].lower() != TRANSFER_TOPIC:
@@ -224,7 +224,7 @@ def block_hash(text: Any) -> str:
 def _native(block: Any, ref: BlockRef, watched: Watched) -> Iterator[tuple[str, str, str, int]]:
     """(hash, sender, recipient, amount) of what would pay a watched address."""
     addresses = watched.addresses
-    with _malformed("a block's transactions"):
+    with malformed("a block's transactions"):
         for tx in _list(block["transactions"]):
             to = tx["to"]
             if to is None:
@@ -238,7 +238,7 @@ def _native(block: Any, ref: BlockRef, watched: Watched) -> Iterator[tuple[str, 
                 continue
             if _hash(tx["blockHash"]) != ref.hash:
                 raise MalformedAnswer("sent a transaction of another block")
-            yield _hash(tx["hash"]), _address(tx["from"]), to, amount_base
+            yield _hash(tx["hash"]), address(tx["from"]), to, amount_base
 
 
 def _belongs(log: Any, receipt: Any, ref: BlockRef, ordinal: int, first: Any) -> bool:
@@ -272,7 +272,11 @@ def _hash(text: Any) -> str:
     return str(text).lower()
 
 
-def _address(text: Any) -> str:
+def address(text: Any) -> str:
+    """An address in canonical form.
+
+    :raises MalformedAnswer: if it is none.
+    """
     if not _ADDRESS.fullmatch(text):
         raise MalformedAnswer("sent an address that is none")
     return str(text).lower()
@@ -285,7 +289,7 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 @contextmanager
-def _malformed(what: str) -> Iterator[None]:
+def malformed(what: str) -> Iterator[None]:
     """Whatever a wrong shape makes Python raise is the node's malformed answer."""
     try:
         yield

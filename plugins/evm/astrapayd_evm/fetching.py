@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from astrapayd.transfers import BlockRef, Transfer, Watched
-from astrapayd_evm import decode
-from astrapayd_evm.faults import HistoryPruned, RpcError, ShiftingView
+from astrapayd_evm import decode, traces
+from astrapayd_evm.faults import HistoryPruned, MalformedAnswer, RpcError, ShiftingView
 from astrapayd_evm.rpc import NodeRpc
 
 _MOST_TOPICS = 500  # geth takes 1,000 per position, others fewer
+_FEW_ADDRESSES = 100
+_SUSPICIOUS_LOGS = 5_000  # Nethermind may cut an answer at 20,000 without a word: far below that, ask for half
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,11 @@ class FetchedBlock:
 class Fetcher:
     """Reads one node. Remembers what the node has shown not to offer."""
 
-    def __init__(self, rpc: NodeRpc) -> None:
+    def __init__(self, rpc: NodeRpc, *, traces: bool = True) -> None:
+        """:param traces: look for internal transfers, if the node offers traces."""
         self._rpc = rpc
         self._has_block_receipts = True
+        self._tracers = ["debug_traceBlockByHash", "trace_block"] if traces else []
 
     async def head(self) -> BlockRef:
         """:raises NodeFault: as every method here, for what is wrong with the node."""
@@ -64,8 +68,73 @@ class Fetcher:
                 raise ShiftingView(f"changed its chain at block {height} while it was read")
             refs.append(ref)
             parent = ref
+        if len(refs) > 1 and not watched.native and len(watched.addresses) <= _FEW_ADDRESSES:
+            return await self._gap_by_logs(refs, watched)
         found = await _all([self._transfers(b, r, watched) for b, r in zip(raw, refs, strict=True)])
         return [FetchedBlock(ref, transfers) for ref, transfers in zip(refs, found, strict=True)]
+
+    async def _gap_by_logs(self, refs: list[BlockRef], watched: Watched) -> list[FetchedBlock]:
+        """Tokens to a few addresses over several blocks: one question for the logs of all of them is far less than the
+        receipts of each. The newest block stays with its receipts: a node may announce a head before it has indexed it.
+        """
+        *older, newest = refs
+        by_hash = {ref.hash: ref for ref in older}
+        logs = await self._logs(older[0].height, older[-1].height, watched)
+        found = decode.hits(logs, by_hash, watched)
+        receipts = await _all([self._rpc.call("eth_getTransactionReceipt", hit.tx) for hit in found])
+        paid: dict[str, list[Transfer]] = {ref.hash: [] for ref in older}
+        for hit, receipt in zip(found, receipts, strict=True):
+            if receipt is None:
+                raise ShiftingView("has no receipt for a transaction whose log it sent")
+            paid[hit.block_hash] += decode.token_transfers([receipt], by_hash[hit.block_hash], watched)
+        # The logs are those of the node's chain at the moment of asking: it must still be the one of these blocks.
+        if await self.block_at(older[-1].height) != older[-1]:
+            raise ShiftingView("changed its chain while its logs were read")
+        block = await self._rpc.call("eth_getBlockByHash", newest.hash, False)
+        if block is None:
+            raise ShiftingView(f"no longer knows block {newest.height} by its hash")
+        blocks = [FetchedBlock(ref, tuple(paid[ref.hash])) for ref in older]
+        return [*blocks, FetchedBlock(newest, await self._transfers(block, newest, watched))]
+
+    async def _logs(self, first: int, last: int, watched: Watched) -> list[Any]:
+        """Logs of transfers to watched addresses in a range of heights, halved as often as the node's limits ask."""
+        query = {
+            "fromBlock": hex(first),
+            "toBlock": hex(last),
+            "address": sorted(watched.contracts),
+            "topics": [decode.TRANSFER_TOPIC, None, [decode.recipient_topic(a) for a in sorted(watched.addresses)]],
+        }
+        try:
+            logs = await self._rpc.call("eth_getLogs", query)
+        except RpcError as error:
+            if error.says_pruned:
+                raise HistoryPruned(f"has deleted the logs of blocks {first} to {last}") from error
+            if first == last:
+                raise
+            logs = None  # too many blocks, too many results: every node has its own limit and its own words for it
+        if isinstance(logs, list) and (len(logs) < _SUSPICIOUS_LOGS or first == last):
+            return logs
+        if first == last:
+            raise MalformedAnswer("sent something else where logs belong")
+        middle = (first + last) // 2
+        return await self._logs(first, middle, watched) + await self._logs(middle + 1, last, watched)
+
+    async def _internal(self, block: Any, ref: BlockRef, watched: Watched) -> list[Transfer]:
+        """What contracts send on, by the first kind of trace that the node offers; nothing where it offers none."""
+        while self._tracers:
+            method = self._tracers[0]
+            by_call = method == "debug_traceBlockByHash"
+            parameters = (ref.hash, {"tracer": "callTracer"}) if by_call else (hex(ref.height),)
+            try:
+                answer = await self._rpc.call(method, *parameters)
+            except RpcError as error:
+                if not error.says_unsupported:
+                    raise
+                self._tracers.pop(0)
+                continue
+            read = traces.from_call_tracer if by_call else traces.from_trace_block
+            return read(answer, decode.transaction_hashes(block), ref, watched.addresses)
+        return []
 
     async def _transfers(self, block: Any, ref: BlockRef, watched: Watched) -> tuple[Transfer, ...]:
         # Most blocks of a quiet chain are empty, and there is nothing to pay with where nothing is watched.
@@ -83,8 +152,10 @@ class Fetcher:
             else:
                 if receipts is None:
                     raise ShiftingView(f"no longer knows block {ref.height} by its hash")
-                return decode.transfers(block, receipts, watched)
-        return await self._transfers_by_logs(block, ref, watched)
+                found = decode.transfers(block, receipts, watched)
+                return (*found, *await self._internal(block, ref, watched)) if watched.native else found
+        found = await self._transfers_by_logs(block, ref, watched)
+        return (*found, *await self._internal(block, ref, watched)) if watched.native else found
 
     async def _transfers_by_logs(self, block: Any, ref: BlockRef, watched: Watched) -> tuple[Transfer, ...]:
         """Without ``eth_getBlockReceipts``: logs of the block by recipient, then the receipt of each hit, since only a

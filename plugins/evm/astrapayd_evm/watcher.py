@@ -55,6 +55,7 @@ class Settings:
     confirmations: Depth
     final: Depth
     genesis: str | None = None
+    traces: bool = True
     max_message_bytes: int = 128 * 2**20
     request_secs: float = 30.0
     poll_secs: float = 4.0
@@ -162,7 +163,7 @@ class EvmWatcher:
         self, rpc: NodeRpc, wakeup: Wakeup | None, branch: Branch, watch: WatchSet
     ) -> AsyncGenerator[ChainUpdate]:
         """Look, catch up, wait for the next wake-up or the next regular look, around again until a fault."""
-        fetcher = Fetcher(rpc)
+        fetcher = Fetcher(rpc, traces=self._settings.traces)
         silence = _Silence(wakeup)
         shifts = 0
         final_told: int | None = None

@@ -126,6 +126,10 @@ class DemoWallet:
         """Send native coin; the transaction's hash."""
         return await self._send(sender, to, amount_wei, b"", _NATIVE_GAS)
 
+    async def send_raw(self, sender: str, to: str | None, amount_wei: int, data: bytes) -> str:
+        """Any transaction, such as one to or for a contract (`to` None creates one); its hash."""
+        return await self._send(sender, to, amount_wei, data, 500_000)
+
     async def mint(self, to: str, amount_base: int) -> str:
         """Make new MockUSDT as its owner (up to what makes a supply of 2^256-1); the transaction's hash."""
         return await self._send(OWNER.address, self._usdt, 0, token.mint(to, amount_base), _TRANSFER_GAS)
