@@ -91,7 +91,9 @@ class Bookkeeping:
                 sold_out=bool(seen) and await _is_beyond_limit(tx, row),
             )
             after, events = transition(row.state, look)
-            if after == row.state:
+            if after.revision == row.state.revision:
+                if after.open is not row.state.open:
+                    await session_queries.save_session(tx, after, paid_at=None)
                 continue
             changed.add(row.id)
             for credit in seen:

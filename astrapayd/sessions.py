@@ -155,7 +155,7 @@ class NotPossible(Exception):
 
 
 def transition(session: Session, change: Change) -> tuple[Session, tuple[SessionEvent, ...]]:
-    """The session after a change, and what to tell; the session itself, and nothing, where nothing changed.
+    """The session after a change, and what to tell. Its revision grows with everything that others can see.
 
     :raises NotPossible: if a person asked for something that the status does not allow.
     """
@@ -187,8 +187,8 @@ def _look(before: Session, look: Looked) -> tuple[Session, tuple[SessionEvent, .
     after = replace(after, flags=flags, announced=announced, open=_still_open(after, flags, look))
 
     payments = _payment_events(look.credits)
-    if after == before and not payments:
-        return before, ()
+    if replace(after, open=before.open) == before and not payments:
+        return after, ()  # at most out of the chain's reach now: nothing to tell, and no new revision
     after = replace(after, revision=before.revision + 1)
     return after, (*payments, *_session_events(before, after))
 
@@ -241,7 +241,8 @@ def _still_open(after: Session, flags: frozenset[Flag], look: Looked) -> bool:
     """Whether a later look can still find something: until final, and at least until the late window is over."""
     if look.chain_time <= after.late_until:
         return True
-    return any(not c.final for c in look.credits if c.live or c.was_live)
+    # One that went is looked at again when it comes back, whether the session is open or not.
+    return any(not c.final for c in look.credits if c.live)
 
 
 def _payment_events(credits_now: tuple[Credit, ...]) -> list[SessionEvent]:
