@@ -70,7 +70,7 @@ def assemble(config_path: Path, *, plugins: Mapping[str, object] | None = None) 
     problems = registry.problems or tuple(_account_problems(config, registry))
     if problems:
         raise ConfigError(config.path, problems)
-    database = Database(config.database.url)
+    database = Database(config.database.connect_url())
     allowances = {
         store_id: Allowance(store.allowance, store.allowance_percent) for store_id, store in config.stores.items()
     }

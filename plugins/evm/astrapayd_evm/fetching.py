@@ -130,7 +130,8 @@ class Fetcher:
             except RpcError as error:
                 if not error.says_unsupported:
                     raise
-                self._tracers.pop(0)
+                if self._tracers[:1] == [method]:  # blocks are fetched side by side: another may have found out
+                    del self._tracers[0]
                 continue
             read = traces.from_call_tracer if by_call else traces.from_trace_block
             return read(answer, decode.transaction_hashes(block), ref, watched.addresses)
