@@ -164,8 +164,9 @@ async def shopfront(
     clock = Clock(script)
     allowance = Allowance(section.allowance, section.allowance_percent)
     core = Core(config, registry, database, Ingest(database, registry, {"shop": allowance}, clock), clock)
-    is_new = await migrate.upgrade(database) is None
+    await migrate.upgrade(database)
     async with database.write() as tx:
+        is_new = await chain_queries.load_chain(tx, chain.id) is None
         if is_new:
             await chain_queries.insert_chain(tx, chain.id, chain.network)
             everything = {"plugin": "webhooks", "target": "all", "store": "", "event_types": [], "active": True}
