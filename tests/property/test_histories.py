@@ -161,9 +161,9 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.script.tip.height >= ROOM_FOR_A_REORG)
     @rule(depth=st.integers(1, FINAL - 1), longer=st.integers(0, 2), data=st.data(), crash=CRASHES)
     def reorganise(self, depth: int, longer: int, data: st.DataObject, crash: int) -> None:
-        """What stood in the lost blocks is mined again in some other block, or later, or never."""
+        """What stood in the lost blocks, and one more, is mined in some other block, or later, or never."""
         branch: list[list[Transfer]] = [[] for _ in range(depth + longer)]
-        for transfer in self.lost(depth):
+        for transfer in self.lost(depth) + self.take(1):
             where = data.draw(st.integers(-1, len(branch) - 1), label="mined again in block")
             (branch[where] if where >= 0 else self.unmined).append(transfer)
         self.ingest(self.script.reorg(depth, *branch), crash)

@@ -1,0 +1,80 @@
+"""kill -9 in the middle of ingesting, again and again: the end is that of the undisturbed run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from astrapayd.db.tables import credits, deliveries, events, reservations, sessions, transfers
+from tests.ingest_child import PAYMENTS
+from tests.shopfront import Shopfront, shopfront
+
+ROOT = Path(__file__).parents[2]
+SEED = int(os.environ.get("KILL_SEED", "20261124"))
+KILLS = 9
+
+
+async def test_kill_9_at_any_statement_of_ingest(tmp_path: Path) -> None:
+    prepared, calm, disturbed = (tmp_path / name for name in ("prepared", "calm", "disturbed"))
+    prepared.mkdir()
+    async with shopfront(prepared) as front:
+        link = await front.link()
+        due = [(await front.open(link)).due_base for _ in range(PAYMENTS)]
+    (prepared / "due.txt").write_text("\n".join(map(str, due)))
+    for folder in (calm, disturbed):
+        shutil.copytree(prepared, folder)
+
+    assert await _child(calm, 0) == 0
+    chance = random.Random(SEED)
+    killed = 0
+    while (code := await _child(disturbed, chance.randint(1, 110) if killed < KILLS else 0)) != 0:
+        assert code == -signal.SIGKILL, f"killed {killed} times with seed {SEED}, then it failed by itself"
+        killed += 1
+    assert killed == KILLS, "the scenario is long enough for all of them"
+
+    async with shopfront(calm) as undisturbed:
+        expected = await _outcome(undisturbed)
+    async with shopfront(disturbed) as front:
+        assert await _outcome(front) == expected, f"seed {SEED}"
+        await front.every_event_has_one_delivery()
+    statuses = [s["status"] for s in expected["sessions"].values()]
+    assert (statuses.count("paid"), statuses.count("expired")) == (PAYMENTS - 2, 2), "the scenario does what it says"
+
+
+async def _child(folder: Path, kill_at: int) -> int:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.ingest_child", str(folder), str(kill_at)), cwd=ROOT
+    )
+    return await child.wait()
+
+
+async def _outcome(front: Shopfront) -> dict[str, Any]:
+    """Everything but what is random at each insertion: a payment's own id, and the tail of a rest."""
+    paid = {r["id"]: r for r in await front.rows(transfers)}
+    written = await front.rows(events)
+    told = []
+    for row in written:
+        payment = orjson.loads(row["body"])["data"].get("payment")
+        is_random = payment is not None or row["type"] == "transfer.unmatched"
+        about = payment["tx"] if payment else ""
+        told.append(
+            (row["type"], "" if is_random else row["id"], "" if row["subject"] in paid else row["subject"], about)
+        )
+    return {
+        "sessions": {row["id"]: row for row in await front.rows(sessions)},
+        "transfers": {(r["tx"], r["ordinal"]): {k: v for k, v in r.items() if k != "id"} for r in paid.values()},
+        "credits": {paid[r["transfer_id"]]["tx"]: {**r, "transfer_id": ""} for r in await front.rows(credits)},
+        "events": sorted(told),
+        "deliveries": len(await front.rows(deliveries)),
+        "reservations": sorted(
+            (r["session_id"], r["purpose"], r["live_until"]) for r in await front.rows(reservations)
+        ),
+    }
