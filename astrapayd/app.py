@@ -96,6 +96,11 @@ def _account_problems(config: Config, registry: ChainRegistry) -> Iterable[Probl
                 owner = owners.setdefault((chain_id, address), store_id)
                 if owner != store_id:
                     yield Problem(key, f"belongs to store {owner!r} already: an address is paid into by one store only")
+            if account.xpub is not None:
+                try:
+                    registry[chain_id].parse_xpub(account.xpub)
+                except AddressError as error:
+                    yield Problem(f"stores.{store_id}.accounts.{chain_id}.xpub", str(error))
 
 
 # -- database -----------------------------------------------------------------------------------------------------

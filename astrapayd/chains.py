@@ -77,6 +77,17 @@ class Chain(Protocol):
         """
         ...
 
+    def parse_xpub(self, text: str) -> str:
+        """The canonical form of an account's extended public key.
+
+        :raises AddressError: with one sentence; also where the chain has no such keys.
+        """
+        ...
+
+    def derive(self, xpub: str, branch: int, index: int) -> str:
+        """The canonical address at ``branch/index`` below an account's key (BIP-32, without hardening)."""
+        ...
+
     def display_address(self, address: str) -> str:
         """The form that wallets show and people compare (EVM: EIP-55 checksum)."""
         ...

@@ -189,9 +189,17 @@ class AssetSection(Section):
 
 
 class AccountSection(Section):
-    """``[stores.ID.accounts.CHAIN]``: where one store is paid on one chain."""
+    """``[stores.ID.accounts.CHAIN]``: where one store is paid on one chain.
+
+    ``addresses`` are shared by many sessions, which unique amounts tell apart. From ``xpub``, an account's extended
+    public key, a session gets an address of its own; it is used where there is no address, or every amount of them is
+    taken. ``gap_limit``: so many addresses in a row without a payment are given out, and no more, since a wallet looks
+    no further.
+    """
 
     addresses: tuple[str, ...] = ()
+    xpub: str | None = None
+    gap_limit: Annotated[int, Field(ge=1, le=10_000)] = 20
 
 
 class StoreSection(Section):

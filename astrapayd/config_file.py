@@ -313,8 +313,8 @@ def _check_stores(stores: Mapping[str, StoreSection], chains: Collection[str], f
         for chain, account in store.accounts.items():
             if chain not in chains:
                 found.add((*loc, chain), f"is no chain of this file: {_add_chain(chain, chains)}")
-            if not account.addresses:
-                found.add((*loc, chain, "addresses"), "has no entry: write at least one address")
+            if not account.addresses and account.xpub is None:
+                found.add((*loc, chain, "addresses"), "has no entry: write at least one address, or an xpub")
             for index, address in enumerate(account.addresses):
                 here: Loc = (*loc, chain, "addresses", index)
                 if not address.strip():

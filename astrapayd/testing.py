@@ -200,6 +200,16 @@ class FakeChain:
         """The script's chain."""
         return self.script.chain
 
+    def parse_xpub(self, text: str) -> str:
+        """Any text that begins with ``fakepub``."""
+        if not text.startswith("fakepub"):
+            raise AddressError("is no fake key: write fakepub and anything")
+        return text
+
+    def derive(self, xpub: str, branch: int, index: int) -> str:
+        """A readable address."""
+        return f"fake1{xpub}x{branch}x{index}"
+
     def parse_address(self, text: str) -> str:
         """The canonical form: lower case."""
         address = text.lower()

@@ -9,12 +9,13 @@ from contextlib import aclosing
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.chains import Chain
 from astrapayd.db import chains as chain_queries
 from astrapayd.db.engine import Database
 from astrapayd.ingest import Ingest, Refused, StaleWatch
-from astrapayd.transfers import Watcher, WatcherError, WatcherHealth, WatchSet
+from astrapayd.transfers import Watched, Watcher, WatcherError, WatcherHealth, WatchSet
 
 _FIRST_PAUSE_SECS = 1.0
 _LONGEST_PAUSE_SECS = 30.0
@@ -55,10 +56,12 @@ class ChainWatch:
             while True:
                 async with self._database.write() as tx:
                     epoch = await chain_queries.begin_epoch(tx, self._chain.id)
-                looks = asyncio.create_task(self._record_looks(epoch), name=f"looks of {self._chain.id}")
+                async with self._database.read() as connection:
+                    watch = WatchSet(await self._watched(connection))
+                looks = asyncio.create_task(self._record_looks(epoch, watch), name=f"looks of {self._chain.id}")
                 problem = "the watcher failed; see the log"
                 try:
-                    await self._follow(epoch)
+                    await self._follow(epoch, watch)
                 except StaleWatch as stale:
                     self._log.info("begins again from the committed head", reason=str(stale))
                     pause = _FIRST_PAUSE_SECS
@@ -80,11 +83,10 @@ class ChainWatch:
         finally:
             await self._watcher.close()
 
-    async def _follow(self, epoch: int) -> None:
+    async def _follow(self, epoch: int, watch: WatchSet) -> None:
         async with self._database.read() as connection:
             recent = await chain_queries.recent_blocks(connection, self._chain.id)
-            watched = await chain_queries.load_watched(connection, self._chain.id, self._chain.assets.values())
-        updates = self._watcher.updates(recent, WatchSet(watched))
+        updates = self._watcher.updates(recent, watch)
         async with aclosing(updates):
             async for step in updates:
                 applied = await self._ingest.apply(step, epoch)
@@ -99,11 +101,20 @@ class ChainWatch:
                     )
         raise WatcherError("the watcher ended by itself")
 
-    async def _record_looks(self, epoch: int) -> None:
-        """Openings and pages of every process ask the database how fresh the chain is; so it is written there."""
+    async def _watched(self, connection: AsyncConnection) -> Watched:
+        return await chain_queries.load_watched(connection, self._chain.id, self._chain.assets.values())
+
+    async def _record_looks(self, epoch: int, watch: WatchSet) -> None:
+        """Openings and pages of every process ask the database how fresh the chain is; so it is written there.
+
+        The other way, addresses that openings have added are given to the watcher: so it need not be refused first.
+        """
         written: WatcherHealth | None = None
         while True:
             await asyncio.sleep(_LOOK_EVERY_SECS)
+            async with self._database.read() as connection:
+                if await chain_queries.watch_version(connection, self._chain.id) != watch.current.version:
+                    watch.current = await self._watched(connection)
             health = self._watcher.health
             if (
                 written is None

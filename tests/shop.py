@@ -111,19 +111,27 @@ class Shop:
                         break
                     assert answer.status == 503, (answer.status, page)
                 await asyncio.sleep(0.05)
-        found = _TOKEN_URI.search(page) or _COIN_URI.search(page)
-        assert found is not None, page
-        return Asked(answer.url.name, found[1], int(found[2]))
+        return _asked(answer.url.name, page)
 
-    async def pay_page(self, asked: Asked) -> str:
+    async def read(self, session_id: str) -> Asked:
+        """What a session's page asks for now."""
+        return _asked(session_id, await self.pay_page(session_id))
+
+    async def pay_page(self, session_id: str) -> str:
         """The HTML of a session's page now."""
-        async with self.browser.get(f"{self.core.config.server.public_url}/s/{asked.session_id}") as answer:
+        async with self.browser.get(f"{self.core.config.server.public_url}/s/{session_id}") as answer:
             assert answer.status == 200
             return await answer.text()
 
     async def until(self, event_type: str, timeout_secs: float = 30) -> list[dict[str, Any]]:
         """Every webhook up to and with the first of that type; each was verified."""
         return await asyncio.wait_for(self.receiver.until(event_type), timeout_secs)
+
+
+def _asked(session_id: str, page: str) -> Asked:
+    found = _TOKEN_URI.search(page) or _COIN_URI.search(page)
+    assert found is not None, page
+    return Asked(session_id, found[1], int(found[2]))
 
 
 @asynccontextmanager
@@ -137,10 +145,12 @@ async def a_shop(
     confirmations: str = "1",
     final: str = '"finalized"',
     settings: str = "",
+    account: str = "",
 ) -> AsyncIterator[Shop]:
     """A shop beside its nodes, ready to :meth:`Shop.start`; whatever runs is ended.
 
-    ``confirmations`` and ``final`` are TOML values, ``settings`` more lines for the chain's table.
+    ``confirmations`` and ``final`` are TOML values, ``settings`` more lines for the chain's table, ``account``
+    what the store is paid on instead of one random address.
     """
     urls = ", ".join(f'"{one}"' for one in (url, *more_urls))
     public, admin = free_port(), free_port()
@@ -182,7 +192,7 @@ price_decimals = 6
 name = "The shop"
 
 [stores.shop.accounts.test]
-addresses = ["0x{secrets.token_hex(20)}"]
+{account or f'addresses = ["0x{secrets.token_hex(20)}"]'}
 
 [plugins.webhooks]
 allow_private = true

@@ -142,6 +142,7 @@ async def shopfront(
     script: ChainScript | None = None,
     chain: FakeChain | None = None,
     addresses: tuple[str, ...] = (ADDRESS,),
+    account: AccountSection | None = None,
     level: bool = True,
     **store: Any,
 ) -> AsyncIterator[Shopfront]:
@@ -150,7 +151,7 @@ async def shopfront(
     script = chain.script
     registry = ChainRegistry()
     registry.add(chain)
-    section = StoreSection(name="Shop", accounts={chain.id: AccountSection(addresses=addresses)}, **store)
+    section = StoreSection(name="Shop", accounts={chain.id: account or AccountSection(addresses=addresses)}, **store)
     database = Database(f"sqlite:///{folder / 'shop.db'}")
     config = Config(
         path=folder / "astrapayd.toml",
@@ -171,7 +172,7 @@ async def shopfront(
             await chain_queries.insert_chain(tx, chain.id, chain.network)
             everything = {"plugin": "webhooks", "target": "all", "store": "", "event_types": [], "active": True}
             await tx.execute(insert(subscriptions).values(**everything, created_at=0))
-        configured = {chain.parse_address(address): "shop" for address in addresses}
+        configured = {chain.parse_address(address): "shop" for address in section.accounts[chain.id].addresses}
         assert not await chain_queries.synchronise_addresses(tx, chain.id, configured, clock())
         script.watch_version = (await chain_queries.load_watched(tx, chain.id, chain.assets.values())).version
         epoch = await chain_queries.begin_epoch(tx, chain.id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import case, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from astrapayd.db.tables import addresses, chain_blocks, chains, tail_spaces
+from astrapayd.db.tables import addresses, chain_blocks, chains, derivations, tail_spaces, transfers
 from astrapayd.money import Asset
 from astrapayd.transfers import BlockRef, ChainUpdate, Watched
 
@@ -147,13 +147,18 @@ async def forget_blocks(tx: AsyncConnection, chain_id: str, below_height: int) -
     await tx.execute(delete(chain_blocks).where(chain_blocks.c.chain == chain_id, chain_blocks.c.height < below_height))
 
 
+async def watch_version(connection: AsyncConnection, chain_id: str) -> int:
+    """The version of the watched set; it grows with each address that is added."""
+    return int((await connection.execute(select(chains.c.watch_version).where(chains.c.id == chain_id))).scalar_one())
+
+
 async def load_watched(connection: AsyncConnection, chain_id: str, assets: Iterable[Asset]) -> Watched:
     """Everything watched on a chain: retired addresses too, since a customer may still pay to one."""
-    row = (await connection.execute(select(chains.c.watch_version).where(chains.c.id == chain_id))).scalar_one()
+    version = await watch_version(connection, chain_id)
     found = await connection.execute(select(addresses.c.address).where(addresses.c.chain == chain_id))
     assets = tuple(assets)
     return Watched(
-        version=int(row),
+        version=version,
         addresses=frozenset(found.scalars()),
         contracts=frozenset(a.contract for a in assets if a.contract is not None),
         native=any(a.contract is None for a in assets),
@@ -214,6 +219,64 @@ async def synchronise_addresses(
         if (row.retired_at is None) != (retired is None):
             await tx.execute(update(addresses).where(addresses.c.id == row.id).values(retired_at=retired))
     return {}
+
+
+async def next_derivation_index(tx: AsyncConnection, key_hash: str, branch: int) -> tuple[int, int]:
+    """Take the next index of a key's branch: (derivation's id, index). One counter, whichever stores and chains use it;
+    an index is never given twice, not even after an opening that failed later in the same transaction.
+    """
+    known = select(derivations.c.id).where(derivations.c.key_hash == key_hash, derivations.c.branch == branch)
+    derivation = (await tx.execute(known.with_for_update())).scalar_one_or_none()
+    if derivation is None:
+        statement = insert(derivations).values(key_hash=key_hash, branch=branch, next_index=0)
+        derivation = (await tx.execute(statement.returning(derivations.c.id))).scalar_one()
+    taken = (
+        update(derivations)
+        .where(derivations.c.id == derivation)
+        .values(next_index=derivations.c.next_index + 1)
+        .returning(derivations.c.next_index)
+    )
+    return int(derivation), int((await tx.execute(taken)).scalar_one()) - 1
+
+
+async def unfunded_run(connection: AsyncConnection, key_hash: str, branch: int, at_most: int) -> int:
+    """How many of the newest derived addresses in a row have never received anything, counted up to ``at_most``."""
+    funded = select(transfers.c.id).where(transfers.c.address_id == addresses.c.id).exists()
+    rows = await connection.execute(
+        select(funded)
+        .select_from(addresses.join(derivations, derivations.c.id == addresses.c.derivation))
+        .where(derivations.c.key_hash == key_hash, derivations.c.branch == branch)
+        .order_by(addresses.c.derivation_index.desc())
+        .limit(at_most)
+    )
+    run = 0
+    for received in rows.scalars():
+        if received:
+            break
+        run += 1
+    return run
+
+
+async def insert_derived_address(
+    tx: AsyncConnection, chain_id: str, address: str, store: str, derivation: int, index: int
+) -> int | None:
+    """Add a session's own address to the watched ones; None if it is known already (and may have a history)."""
+    known = select(addresses.c.id).where(addresses.c.chain == chain_id, addresses.c.address == address)
+    if (await tx.execute(known)).one_or_none() is not None:
+        return None
+    statement = (
+        insert(addresses)
+        .values(
+            chain=chain_id,
+            address=address,
+            store=store,
+            derivation=derivation,
+            derivation_index=index,
+            added_version=await next_watch_version(tx, chain_id),
+        )
+        .returning(addresses.c.id)
+    )
+    return int((await tx.execute(statement)).scalar_one())
 
 
 async def next_watch_version(tx: AsyncConnection, chain_id: str) -> int:

@@ -324,7 +324,7 @@ async def fulfil_order(tx: AsyncConnection, row: SessionRow, now: int) -> None:
 async def insert_reservation(
     tx: AsyncConnection, row: SessionRow, *, purpose: str, tail: int | None, due_base: int, opened_at: int, height: int
 ) -> None:
-    """Hold a tail, or the address itself, for a session until its late window ends.
+    """Hold a tail, or (``tail`` None) the address itself, for a session until its late window ends.
 
     :raises sqlalchemy.exc.IntegrityError: if somebody else holds it.
     """

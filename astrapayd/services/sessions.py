@@ -7,25 +7,23 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from astrapayd.bookkeeping import ChainView, NoSuchSession, reserve_tail
-from astrapayd.config import StoreSection
+from astrapayd.bookkeeping import ChainView, NoSuchSession
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import links as link_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
 from astrapayd.db.sessions import ReservationRow, SessionRow
 from astrapayd.db.transfers import CreditRow
-from astrapayd.ids import new_code, new_id
-from astrapayd.links import Link, Unavailable, availability, price_in
-from astrapayd.matching import AmountSpaceFull
-from astrapayd.money import Asset, parse_amount
+from astrapayd.links import Link, Unavailable, availability
+from astrapayd.money import Asset
 from astrapayd.services.core import Core, NotFound, TryLater
-from astrapayd.sessions import Cancelled, LatePolicy, Session, Settled, Status
+from astrapayd.services.reserving import Opening, reserve
+from astrapayd.sessions import Cancelled, Session, Settled, Status
 
 LOOK_MAX_AGE_SECS = 90
 """A watcher that has not spoken with its node for longer is not level, whatever it said last."""
@@ -92,7 +90,8 @@ async def open_session(core: Core, slug: str, asset_id: str, *, form_token: str,
             raise NotFound(f"this link is not paid in {asset_id!r}")
         asset = core.registry.asset(asset_id)
         view = await _level_view(core, tx, asset, now)
-        await _reserve(core, tx, link, asset, view, opened, source)
+        opening = Opening(opened.session_id, _digest(opened.secret), link, asset, view, source)
+        await reserve(core, tx, opening)
         return opened
 
 
@@ -182,78 +181,6 @@ async def _level_view(core: Core, tx: AsyncConnection, asset: Asset, now: int) -
         title = core.registry[asset.chain].title
         raise TryLater(f"the shop's {title} node is catching up; payments open again when it has", 15)
     return view
-
-
-async def _reserve(
-    core: Core, tx: AsyncConnection, link: Link, asset: Asset, view: ChainView, opened: Opened, source: str
-) -> None:
-    """On the first of the store's addresses that has a free tail."""
-    now, store, chain = core.now(), core.store(link.store), core.registry[asset.chain]
-    checkout_id = new_id("chk")
-    await session_queries.insert_checkout(
-        tx, checkout_id=checkout_id, store=link.store, link_id=link.id, order_ref="", now=now
-    )
-    known = await chain_queries.load_addresses(tx, asset.chain)
-    for text in store.accounts[asset.chain].addresses:
-        address = known[chain.parse_address(text)]
-        if not await chain_queries.fix_tail_space(tx, address.id, asset):
-            continue  # bound to other numbers; said at start
-        price_base = price_in(asset, link.price)
-        state = _new_state(store, asset, opened.session_id, price_base, now)
-        row = SessionRow(
-            checkout_id=checkout_id,
-            store=link.store,
-            link_id=link.id,
-            order_ref="",
-            chain=asset.chain,
-            asset=asset,
-            address_id=address.id,
-            address=address.address,
-            price=link.price,
-            currency=link.currency,
-            price_base=price_base,
-            opened_at=now,
-            opened_height=view.head_height,
-            paid_at=None,
-            code=new_code(),
-            secret_hash=_digest(opened.secret),
-            back_url=link.back_url,
-            metadata=link.metadata,
-            customer={},
-            state=state,
-        )
-        try:
-            async with tx.begin_nested():
-                await session_queries.insert_session(tx, row)
-                due_base = await reserve_tail(tx, row, price_base, purpose="price", now=now, height=view.head_height)
-                row = replace(row, state=replace(state, due_base=due_base))
-                await session_queries.set_due(tx, row.id, due_base)
-        except AmountSpaceFull:
-            continue
-        await core.ingest.books.opened(tx, row, view, source)
-        return
-    raise TryLater("every unique amount of this shop is taken at the moment", 60)
-
-
-def _new_state(store: StoreSection, asset: Asset, session_id: str, price_base: int, now: int) -> Session:
-    """``due_base`` is the price until its tail is known, a moment later."""
-    expires_at = now + store.payment_window_secs
-    return Session(
-        id=session_id,
-        status=Status.PENDING,
-        flags=frozenset(),
-        revision=1,
-        due_base=price_base,
-        tolerance_base=parse_amount(store.tolerance, asset.decimals),
-        overpaid_from_base=asset.price_step_base,
-        received_base=0,
-        confirmed_base=0,
-        expires_at=expires_at,
-        late_until=expires_at + store.late_window_secs,
-        late_policy=LatePolicy(store.late),
-        announced=False,
-        open=True,
-    )
 
 
 def _asking(row: SessionRow, held: list[ReservationRow]) -> ReservationRow:

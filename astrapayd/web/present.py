@@ -80,7 +80,9 @@ def payment_view(
     row, state, asset = details.row, details.row.state, details.row.asset
     chain, now = core.registry[row.chain], core.now()
     asking_rest = details.asking.purpose == "rest"
-    asked_base = details.asking.due_base
+    own_address = details.asking.tail is None
+    # On an address of its own the rest needs no other amount: it is simply what is missing.
+    asked_base = (own_address and state.received_base and state.missing_base) or details.asking.due_base
     address = chain.display_address(row.address)
     uri = chain.payment_uri(asset, row.address, asked_base)
     excess = state.received_base - state.due_base
@@ -90,7 +92,7 @@ def payment_view(
         state=payment_state(details),
         store=_store(core, row.store),
         title=details.link.title,
-        due=due_text(state.due_base, asset, has_tail=details.asking.tail is not None),
+        due=due_text(state.due_base, asset, has_tail=not own_address),
         network=_network(asset, chain),
         address=AddressText.of(address),
         payment_uri=uri,

@@ -330,7 +330,7 @@ def test_tables_are_checked_against_each_other(problems: Problems) -> None:
         ),
         "stores.two.accounts.ring.addresses[3]": "is empty: write an address",
         "stores.two.accounts.star": "is no chain of this file: use one of ring",
-        "stores.two.accounts.star.addresses": "has no entry: write at least one address",
+        "stores.two.accounts.star.addresses": "has no entry: write at least one address, or an xpub",
         "stores.two.tolerance": "is finer than COIN can be: write at most 6 decimals",
     }  # fmt: skip
 

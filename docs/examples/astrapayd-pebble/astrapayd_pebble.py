@@ -77,6 +77,12 @@ class PebbleChain:
             raise AddressError(f"{text!r} is no address for pebbles: write peb- and 2 to 20 letters")
         return text
 
+    def parse_xpub(self, text: str) -> str:
+        raise AddressError("is not possible: pebbles have no extended keys, list addresses instead")
+
+    def derive(self, xpub: str, branch: int, index: int) -> str:
+        raise NotImplementedError  # nothing is derived, since parse_xpub refuses every key
+
     def display_address(self, address: str) -> str:
         return address
 

@@ -10,6 +10,7 @@ from astrapayd.config import AssetSection, Config
 from astrapayd.money import Asset
 from astrapayd.transfers import Watcher
 from astrapayd_evm import address as addresses
+from astrapayd_evm import derivation
 from astrapayd_evm.config import FINALIZED, EvmChainSection
 from astrapayd_evm.networks import network
 
@@ -72,6 +73,17 @@ class EvmChain:
             symbol = self._tokens[canonical].symbol
             raise AddressError(f"is the contract of {symbol}, where money is lost: write an address of your own")
         return canonical
+
+    def parse_xpub(self, text: str) -> str:
+        """The account key as it is kept.
+
+        :raises AddressError: with one sentence.
+        """
+        return derivation.parse_xpub(text)
+
+    def derive(self, xpub: str, branch: int, index: int) -> str:
+        """The canonical address of ``m/44'/60'/account'/branch/index``."""
+        return derivation.derive(xpub, branch, index)
 
     def display_address(self, address: str) -> str:
         """With EIP-55's checksum."""

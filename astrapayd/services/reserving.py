@@ -1,0 +1,167 @@
+"""Where a new session is paid: a unique amount on one of the store's addresses, or an address of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from astrapayd.bookkeeping import ChainView, reserve_tail
+from astrapayd.config import AccountSection, StoreSection
+from astrapayd.db import chains as chain_queries
+from astrapayd.db import sessions as session_queries
+from astrapayd.db.sessions import SessionRow
+from astrapayd.ids import new_code, new_id
+from astrapayd.links import Link, price_in
+from astrapayd.matching import AmountSpaceFull
+from astrapayd.money import Asset, parse_amount
+from astrapayd.services.core import Core, TryLater
+from astrapayd.sessions import LatePolicy, Session, Status
+
+_BRANCH = 0
+"""The external branch of an account (BIP-44): what a wallet shows as its receiving addresses."""
+
+_SKIPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A session on its way in: everything but where it is paid."""
+
+    session_id: str
+    secret_hash: str
+    link: Link
+    asset: Asset
+    view: ChainView
+    source: str
+
+
+async def reserve(core: Core, tx: AsyncConnection, opening: Opening) -> None:
+    """Open the session on the first of these that is free: a tail on a shared address, then an address of its own.
+
+    :raises TryLater: if neither is.
+    """
+    store = core.store(opening.link.store)
+    account = store.accounts[opening.asset.chain]
+    checkout_id = new_id("chk")
+    await session_queries.insert_checkout(
+        tx, checkout_id=checkout_id, store=opening.link.store, link_id=opening.link.id, order_ref="", now=core.now()
+    )
+    row = _new_row(core, store, opening, checkout_id)
+    if await _on_shared_address(core, tx, row, account, opening) or await _on_own_address(
+        core, tx, row, account, opening
+    ):
+        return
+    raise TryLater("every unique amount of this shop is taken at the moment", 60)
+
+
+async def _on_shared_address(
+    core: Core, tx: AsyncConnection, row: SessionRow, account: AccountSection, opening: Opening
+) -> bool:
+    """The exact amount is the price and a tail that nobody else has."""
+    asset, chain = opening.asset, core.registry[opening.asset.chain]
+    if not asset.takes_tails:
+        return False
+    known = await chain_queries.load_addresses(tx, asset.chain)
+    for text in account.addresses:
+        address = known[chain.parse_address(text)]
+        if not await chain_queries.fix_tail_space(tx, address.id, asset):
+            continue  # bound to other numbers; said at start
+        placed = replace(row, address_id=address.id, address=address.address)
+        try:
+            async with tx.begin_nested():
+                await session_queries.insert_session(tx, placed)
+                due_base = await reserve_tail(
+                    tx,
+                    placed,
+                    row.price_base,
+                    purpose="price",
+                    now=row.opened_at,
+                    height=opening.view.head_height,
+                )
+                await session_queries.set_due(tx, row.id, due_base)
+        except AmountSpaceFull:
+            continue
+        placed = replace(placed, state=replace(row.state, due_base=due_base))
+        await core.ingest.books.opened(tx, placed, opening.view, opening.source)
+        return True
+    return False
+
+
+async def _on_own_address(
+    core: Core, tx: AsyncConnection, row: SessionRow, account: AccountSection, opening: Opening
+) -> bool:
+    """The exact amount is the price; the next address of the account's key is this session's alone."""
+    if account.xpub is None:
+        return False
+    chain = core.registry[opening.asset.chain]
+    xpub = chain.parse_xpub(account.xpub)
+    key_hash = hashlib.sha256(xpub.encode()).hexdigest()
+    # A wallet that finds so many empty addresses in a row looks no further: money beyond would seem lost.
+    if await chain_queries.unfunded_run(tx, key_hash, _BRANCH, account.gap_limit) >= account.gap_limit:
+        return False
+    for _ in range(_SKIPS):
+        derivation, index = await chain_queries.next_derivation_index(tx, key_hash, _BRANCH)
+        address = chain.derive(xpub, _BRANCH, index)
+        address_id = await chain_queries.insert_derived_address(tx, chain.id, address, row.store, derivation, index)
+        if address_id is None:
+            continue  # configured as a shared one, or given out on another chain's behalf: it has a history
+        placed = replace(row, address_id=address_id, address=address)
+        await session_queries.insert_session(tx, placed)
+        await session_queries.insert_reservation(
+            tx,
+            placed,
+            purpose="price",
+            tail=None,
+            due_base=row.price_base,
+            opened_at=row.opened_at,
+            height=opening.view.head_height,
+        )
+        await core.ingest.books.opened(tx, placed, opening.view, opening.source)
+        return True
+    return False
+
+
+def _new_row(core: Core, store: StoreSection, opening: Opening, checkout_id: str) -> SessionRow:
+    """The session without its address; ``due_base`` is the price until a tail is known."""
+    now, link, asset = core.now(), opening.link, opening.asset
+    price_base = price_in(asset, link.price)
+    expires_at = now + store.payment_window_secs
+    return SessionRow(
+        checkout_id=checkout_id,
+        store=link.store,
+        link_id=link.id,
+        order_ref="",
+        chain=asset.chain,
+        asset=asset,
+        address_id=0,
+        address="",
+        price=link.price,
+        currency=link.currency,
+        price_base=price_base,
+        opened_at=now,
+        opened_height=opening.view.head_height,
+        paid_at=None,
+        code=new_code(),
+        secret_hash=opening.secret_hash,
+        back_url=link.back_url,
+        metadata=link.metadata,
+        customer={},
+        state=Session(
+            id=opening.session_id,
+            status=Status.PENDING,
+            flags=frozenset(),
+            revision=1,
+            due_base=price_base,
+            tolerance_base=parse_amount(store.tolerance, asset.decimals),
+            overpaid_from_base=asset.price_step_base,
+            received_base=0,
+            confirmed_base=0,
+            expires_at=expires_at,
+            late_until=expires_at + store.late_window_secs,
+            late_policy=LatePolicy(store.late),
+            announced=False,
+            open=True,
+        ),
+    )
