@@ -193,6 +193,7 @@ class FakeChain:
     confirmations: Depth = field(default_factory=lambda: Depth(2, "2 blocks"))
     final: Depth = field(default_factory=lambda: Depth(6, "6 blocks"))
     title: str = "Fake Chain"
+    token_standard: str = "FAKE-20"  # noqa: S105 - a name, not a secret
     network: str = "fake:1"
 
     @property
