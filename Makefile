@@ -4,6 +4,7 @@
 #   make test      lint, types, import rules, all tests; REQUIRE_ALL=1 makes a missing node or browser a failure
 #   make nodes     anvil into build/nodes
 #   make bench     measurements into build/
+#   make fuzz      a million generated logs through the EVM decoder
 #   make screens   screenshots of every page into build/
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -13,7 +14,7 @@ INSTALLED := .venv/.installed
 NODES := build/nodes/.fetched
 
 .DELETE_ON_ERROR:
-.PHONY: demo test nodes bench screens install clean
+.PHONY: demo test nodes bench fuzz screens install clean
 
 demo: $(INSTALLED)
 	$(BIN)/astrapayd demo
@@ -30,6 +31,9 @@ nodes: $(NODES)
 
 bench: $(INSTALLED) nodes
 	$(BIN)/python -m benchmarks
+
+fuzz: $(INSTALLED)
+	ASTRAPAYD_FUZZ_EXAMPLES=140000 $(BIN)/python -m pytest tests/plugins/evm/test_decode.py
 
 screens: $(INSTALLED)
 	$(BIN)/python -m tests.web.screens

@@ -59,11 +59,11 @@ def cli() -> None:
 
 
 def _register() -> None:
-    from astrapayd.cli import config, database, init, link, node, payment, plugins, run, session, webhook
+    from astrapayd.cli import config, database, doctor, init, link, node, payment, plugins, run, session, webhook
 
     for command in (
         *(init.init, run.run, link.link, session.session, payment.payment),
-        *(node.node, webhook.webhook, config.config, plugins.plugins, database.db),
+        *(node.node, webhook.webhook, config.config, doctor.doctor, plugins.plugins, database.db),
     ):
         cli.add_command(command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -98,6 +99,28 @@ async def test_node_of_another_chain_with_the_same_id(shop: Shop, node: TestNode
     mend(shop, "testnet = true", 'testnet = true\ngenesis = "0x' + "12" * 32 + '"')
     said = await refused(shop, "run")
     assert "begins with block" in said
+
+
+async def test_doctor_says_what_is_fine_and_what_is_wrong(shop: Shop, node: TestNode) -> None:
+    await shop.start()
+    await shop.open(await shop.link("25.00", "USDT"), "usdt")
+    good = await said_by_doctor(shop)
+    assert {one["verdict"] for one in good} == {"fine"}, good
+    await node.stop()
+    bad = await said_by_doctor(shop)
+    assert any(one["verdict"] == "wrong" and "connection refused" in one["sentence"] for one in bad), bad
+    await node.start()
+
+
+async def said_by_doctor(shop: Shop) -> list[dict[str, str]]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "astrapayd", "doctor", "--json", "--config", str(shop.config)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    found: list[dict[str, str]] = json.loads(out)
+    assert process.returncode == int(any(one["verdict"] == "wrong" for one in found))
+    return found
 
 
 @pytest.mark.parametrize(

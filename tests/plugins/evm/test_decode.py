@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +24,17 @@ REF = BlockRef(100, BLOCK_HASH, PARENT, 1_700_000_000)
 WATCHED = Watched(1, frozenset({OURS}), frozenset({USDT}), native=True)
 EXAMPLES = int(os.environ.get("ASTRAPAYD_FUZZ_EXAMPLES", "400"))
 EXAMPLE_LOGS = 5
+counted = {"logs": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tell_how_many_logs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """`make fuzz` is about a number: say it."""
+    yield
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    if capture is not None and EXAMPLES > 1_000:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{counted['logs']:,} generated logs went through the decoder")
 
 
 def tx_hash(number: int) -> str:
@@ -191,6 +203,7 @@ def answers(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[str, int,
                 expected.append((tx_hash(tx), ordinal, value))
             index += 1
         receipts.append(receipt(tx, logs, "0x1" if ok else "0x0"))
+    counted["logs"] += index
     return receipts, expected
 
 

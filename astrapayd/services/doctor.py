@@ -1,0 +1,125 @@
+"""Looks at everything that can be wrong with a shop and says it in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import func, select
+
+from astrapayd.db.engine import DatabaseError
+from astrapayd.db.integrity import check_integrity
+from astrapayd.db.sessions import taken_tails
+from astrapayd.db.tables import addresses, deliveries, transfers
+from astrapayd.plugins import PluginHost
+from astrapayd.services.chains import ChainNodes, ask_nodes, chain_states
+from astrapayd.services.core import Core
+from astrapayd.services.sessions import LOOK_MAX_AGE_SECS
+
+_NEARLY_FULL_PERCENT = 80
+
+
+class Verdict(StrEnum):
+    """How a finding is to be taken."""
+
+    FINE = "fine"
+    LOOK = "look"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``place`` is what was looked at; ``sentence`` says how it is, and what to do where something is to be done."""
+
+    verdict: Verdict
+    place: str
+    sentence: str
+
+
+async def examine(core: Core, host: PluginHost) -> list[Finding]:
+    """Everything, in the order in which one would mend it."""
+    found = [Finding(Verdict.LOOK, "configuration", note) for note in core.config.notes]
+    found += [Finding(Verdict.WRONG, f"plugin {p.plugin}", f"cannot be used: {p.reason}") for p in host.problems]
+    try:
+        whole = await check_integrity(core.database)
+    except DatabaseError as error:
+        return [*found, Finding(Verdict.WRONG, "database", str(error))]
+    found += [Finding(Verdict.WRONG, "database", problem) for problem in whole["problems"]]
+    if not whole["problems"]:
+        found.append(Finding(Verdict.FINE, "database", f"is whole, at schema {whole['schema']}"))
+    for asked in await ask_nodes(core):
+        found += _nodes(asked)
+    found += await _watching(core)
+    found += await _amount_space(core)
+    return found + await _waiting(core)
+
+
+def _nodes(asked: ChainNodes) -> list[Finding]:
+    found = []
+    for node in asked.nodes:
+        place = f"node {node.node} ({asked.chain.id})"
+        found += [Finding(Verdict.WRONG, place, problem) for problem in node.problems]
+        if node.syncing:
+            found.append(Finding(Verdict.LOOK, place, "is still syncing: no session is opened until it is done"))
+        elif node.head is not None and not node.problems:
+            found.append(Finding(Verdict.FINE, place, f"{node.client or 'answers'}, at block {node.head.height}"))
+    heads = [node.head.height for node in asked.nodes if node.head is not None]
+    if len(heads) > 1 and max(heads) - min(heads) > 3:
+        behind = next(n for n in asked.nodes if n.head is not None and n.head.height == min(heads))
+        sentence = f"is {max(heads) - min(heads)} blocks behind another node of the chain: is it syncing?"
+        found.append(Finding(Verdict.LOOK, f"node {behind.node} ({asked.chain.id})", sentence))
+    return found
+
+
+async def _watching(core: Core) -> list[Finding]:
+    found = []
+    for chain in await chain_states(core):
+        place, age_secs = f"chain {chain.id}", core.now() - chain.looked_at
+        if chain.problem:
+            found.append(Finding(Verdict.WRONG, place, chain.problem))
+        elif chain.level and age_secs <= LOOK_MAX_AGE_SECS:
+            found.append(Finding(Verdict.FINE, place, f"is followed up to block {chain.head_height}"))
+        else:
+            found.append(Finding(Verdict.LOOK, place, "is not followed at the moment: is the daemon running?"))
+    return found
+
+
+async def _amount_space(core: Core) -> list[Finding]:
+    """How full each shared address is with unique amounts."""
+    found = []
+    async with core.database.read() as connection:
+        rows = (
+            await connection.execute(
+                select(addresses.c.id, addresses.c.address, addresses.c.chain, addresses.c.store).where(
+                    addresses.c.derivation.is_(None), addresses.c.retired_at.is_(None)
+                )
+            )
+        ).all()
+        for row in rows:
+            if row.chain not in core.registry:
+                continue
+            for asset in core.registry[row.chain].assets.values():
+                space = asset.tail_space * 9 // 10
+                taken = len((await taken_tails(connection, row.id, asset.id, core.now()))[0])
+                if space and taken * 100 >= space * _NEARLY_FULL_PERCENT:
+                    shown = core.registry[row.chain].display_address(row.address)
+                    sentence = (
+                        f"{taken} of {space} unique amounts are taken: give the store one more address, or an xpub"
+                    )
+                    found.append(Finding(Verdict.LOOK, f"{asset.id} at {shown} (store {row.store})", sentence))
+    return found
+
+
+async def _waiting(core: Core) -> list[Finding]:
+    """What waits for a person."""
+    async with core.database.read() as connection:
+        unmatched = await connection.scalar(select(func.count()).where(transfers.c.standing == "unmatched")) or 0
+        parked = await connection.scalar(select(func.count()).where(deliveries.c.state == "parked")) or 0
+    found = []
+    if unmatched:
+        sentence = f"{unmatched} transfers belong to no session: see astrapayd payment list --unmatched"
+        found.append(Finding(Verdict.LOOK, "payments", sentence))
+    if parked:
+        sentence = f"{parked} deliveries were given up: see astrapayd webhook deliveries ENDPOINT"
+        found.append(Finding(Verdict.LOOK, "webhooks", sentence))
+    return found
