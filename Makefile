@@ -33,7 +33,7 @@ bench: $(INSTALLED) nodes
 	$(BIN)/python -m benchmarks
 
 fuzz: $(INSTALLED)
-	ASTRAPAYD_FUZZ_EXAMPLES=140000 $(BIN)/python -m pytest tests/plugins/evm/test_decode.py
+	ASTRAPAYD_FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest tests/plugins/evm/test_decode.py
 
 screens: $(INSTALLED)
 	$(BIN)/python -m tests.web.screens
