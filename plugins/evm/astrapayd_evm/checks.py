@@ -1,125 +1,97 @@
-"""Who a node is, and whether it can serve this configuration. Raw JSON-RPC; sentences for an administrator."""
+"""Asks a node who it is, and whether it can be followed: `node status`, `config check --nodes`, and each start."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from astrapayd.money import Asset
-from astrapayd.transfers import BlockRef, NodeStatus
-from astrapayd_evm import address as addresses
+from astrapayd.transfers import NodeStatus
 from astrapayd_evm import decode
-from astrapayd_evm.faults import GarbageAnswer, HistoryPruned, MalformedAnswer, NodeFault, RpcError, ShiftingView, WrongChain
-from astrapayd_evm.networks import network
-from astrapayd_evm.node import EvmNode
-from astrapayd_evm.settings import Settings
+from astrapayd_evm.faults import MalformedAnswer, NodeFault, RpcError, WrongChain, excerpt
+from astrapayd_evm.fetching import Fetcher
+from astrapayd_evm.rpc import NodeRpc
 
-_DECIMALS_CALL = "0x313ce567"  # the first 4 bytes of keccak256("decimals()")
+_DECIMALS_CALL = "0x313ce567"  # keccak256("decimals()")[:4], ERC-20
 
 
-async def identify(node: EvmNode, settings: Settings, genesis: str | None) -> str:
-    """At every connect: is this the chain that we follow?
+async def identify(rpc: NodeRpc, chain_id: int, genesis: str) -> str:
+    """The genesis hash of a connected node, once it has shown to follow the right chain.
 
-    :param genesis: the hash that block 0 must have, as configured or first seen; None if not known yet.
-    :returns: the hash that the node's block 0 has; empty if the node no longer has it.
-    :raises WrongChain: if chain id or genesis differ.
+    :param genesis: the one expected; empty to accept any.
+    :raises WrongChain: if chain id or genesis is another.
+    :raises NodeFault: for what is wrong with the node.
     """
-    chain_id = await node.chain_id()
-    if chain_id != settings.chain_id:
-        raise WrongChain(_other_chain(settings, chain_id))
-    theirs = await node.genesis_hash()
-    if genesis and theirs and theirs != genesis:
-        raise WrongChain(_other_genesis(settings, theirs, genesis))
-    return theirs
+    theirs = decode.quantity(await rpc.call("eth_chainId"))
+    if theirs != chain_id:
+        raise WrongChain(f"is of chain {theirs}, but chain_id says {chain_id}")
+    block = await rpc.call("eth_getBlockByNumber", "0x0", False)
+    if block is None:
+        return genesis  # history expiry may take even block 0; the chain's ancestry is still checked
+    found = decode.block_ref(block).hash
+    if genesis and found != genesis:
+        raise WrongChain(f"begins with block {found}, but the chain followed so far begins with {genesis}")
+    return found
 
 
-async def check_node(node: EvmNode, settings: Settings) -> NodeStatus:
-    """Everything at once, for the start and for ``node status``. Never raises for a node's fault."""
-    who = f"node {node.label}"
-    problems: list[str] = []
+async def check_node(
+    rpc: NodeRpc, *, chain: str, chain_id: int, genesis: str, assets: Sequence[Asset], needs_finality: bool
+) -> NodeStatus:
+    """Everything that is wrong with a node, as whole sentences with the key to mend; never raises for its faults."""
     try:
-        await node.rpc.open()
-        chain_id = await node.chain_id()
-        client = await _client(node)
-        if chain_id != settings.chain_id:
-            problem = f"{who} {_other_chain(settings, chain_id)}"
-            return NodeStatus(node.label, reachable=True, client=client, problems=(problem,))
-        genesis = await node.genesis_hash()
-        if settings.genesis and genesis and genesis != settings.genesis:
-            problems.append(f"{who} {_other_genesis(settings, genesis, settings.genesis)}")
-        syncing = await node.syncing()
-        if syncing:
-            problems.append(f"{who} is still syncing with its network: payments show only once it has caught up")
-        head, final = await node.head(), await node.final()
-        problems += await _limits(node, settings, head, final)
-        for asset in settings.assets:
-            problems += await _asset(node, settings, asset)
+        await rpc.open()
+        return await _ask(rpc, chain, chain_id, genesis, assets, needs_finality)
+    except WrongChain as fault:
+        return NodeStatus(rpc.label, reachable=True, problems=(f"{fault}: mend chains.{chain}.chain_id or nodes",))
     except NodeFault as fault:
-        return NodeStatus(node.label, reachable=False, problems=(*problems, f"{who} {fault}"))
+        return NodeStatus(rpc.label, reachable=rpc.is_open, problems=(str(fault),))
+    finally:
+        await rpc.close()
+
+
+async def _ask(
+    rpc: NodeRpc, chain: str, chain_id: int, genesis: str, assets: Sequence[Asset], needs_finality: bool
+) -> NodeStatus:
+    found_genesis = await identify(rpc, chain_id, genesis)
+    fetcher = Fetcher(rpc)
+    head = await fetcher.head()
+    final_height = await fetcher.final_height()
+    client = await rpc.call("web3_clientVersion")
+    syncing = bool(await rpc.call("eth_syncing"))
+    problems = [problem for asset in assets if asset.contract for problem in await _token_problems(rpc, asset)]
+    if needs_finality and final_height < 0 and not syncing:
+        problems.append(
+            f"calls no block final, but chains.{chain} waits for that: write numbers of blocks for confirmations and "
+            "final, or give the node its consensus client"
+        )
     return NodeStatus(
-        node=node.label,
+        rpc.label,
         reachable=True,
-        client=client,
-        genesis=genesis,
+        client=excerpt(client) if isinstance(client, str) else "",
+        genesis=found_genesis,
         head=head,
-        final_height=final.height if final else -1,
+        final_height=final_height,
         syncing=syncing,
         problems=tuple(problems),
     )
 
 
-async def _limits(node: EvmNode, settings: Settings, head: BlockRef, final: BlockRef | None) -> list[str]:
-    problems = []
-    needed_by = [key for key in ("confirmations", "final") if getattr(settings, key).blocks is None]
-    if final is None and needed_by:
-        keys = " and ".join(f"chains.{settings.chain}.{key}" for key in needed_by)
-        problems.append(
-            f'node {node.label} calls no block final, so {keys} = "finalized" would never be reached: '
-            f"write a number of blocks, or use a node that knows finality"
-        )
+async def _token_problems(rpc: NodeRpc, asset: Asset) -> list[str]:
+    code = await rpc.call("eth_getCode", asset.contract, "latest")
+    if code in ("0x", None):
+        return [f"has no code at assets.{asset.id}.contract: it is no token of this chain"]
     try:
-        await node.block_receipts(head)
-    except (RpcError, HistoryPruned, MalformedAnswer) as fault:
-        problems.append(
-            f"node {node.label} does not serve eth_getBlockReceipts ({fault}): blocks are read by their logs "
-            f"instead, which is slower; update the node, or enable its eth namespace"
-        )
-    except ShiftingView:
-        pass  # the block was reorganised away between two questions: nothing is known to be wrong
-    return problems
-
-
-async def _asset(node: EvmNode, settings: Settings, asset: Asset) -> list[str]:
-    """Is the token there, and does it count as configured? An asset is never trusted by its symbol."""
-    if asset.contract is None:
-        return []
-    shown, key = addresses.display(asset.contract), f"assets.{asset.id}"
-    if await node.code(asset.contract) in {"0x", "0x0"}:
-        where = f"chain {settings.chain_id} ({network(settings.chain_id).title})"
-        return [f"{key}.contract: there is no contract at {shown} on {where}: correct the address or the chain"]
-    try:
-        answer = await node.call_contract(asset.contract, _DECIMALS_CALL)
-        decimals = decode.quantity(answer, most=255)
+        answer = await rpc.call("eth_call", {"to": asset.contract, "data": _DECIMALS_CALL}, "latest")
+        decimals = _word(answer)
     except (RpcError, MalformedAnswer):
-        return [f"{key}.contract: the contract at {shown} does not tell its decimals, so it is no ERC-20 token"]
+        return [f"has a contract at assets.{asset.id}.contract that does not answer decimals(): it is no ERC-20 token"]
     if decimals != asset.decimals:
-        return [f"{key}.decimals is {asset.decimals}, but the contract at {shown} says {decimals}: write {decimals}"]
+        return [f"says that the token has {decimals} decimals, but assets.{asset.id}.decimals says {asset.decimals}"]
     return []
 
 
-async def _client(node: EvmNode) -> str:
-    try:
-        return await node.client()
-    except (RpcError, GarbageAnswer):
-        return ""  # some gateways close the web3 namespace
-
-
-def _other_chain(settings: Settings, theirs: int) -> str:
-    return (
-        f"is of chain {theirs} ({network(theirs).title}), but chains.{settings.chain}.chain_id says "
-        f"{settings.chain_id} ({network(settings.chain_id).title}): correct the number or the node"
-    )
-
-
-def _other_genesis(settings: Settings, theirs: str, ours: str) -> str:
-    return (
-        f"is of another chain with the same id {settings.chain_id}: its genesis is {theirs}, but {ours} was expected "
-        f"(chains.{settings.chain}.genesis, or the first one seen)"
-    )
+def _word(answer: Any) -> int:
+    """A uint256 as ``eth_call`` answers it: 32 bytes, with its leading zeros."""
+    if not isinstance(answer, str) or len(answer) != 66:
+        raise MalformedAnswer("sent a call's answer that is no number")
+    return decode.quantity(answer)
