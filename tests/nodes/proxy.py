@@ -16,6 +16,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 Rewrite = Callable[[Any], Any]
+Refusal = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
 class Fault(Enum):
@@ -48,6 +49,7 @@ class NodeProxy:
         """The methods asked so far."""
         self._faults: dict[str, Fault] = {}
         self._rewrites: dict[str, Rewrite] = {}
+        self._refusals: dict[str, Refusal] = {}
         self._clients: set[ServerConnection] = set()
 
     def fail(self, method: str, fault: Fault) -> None:
@@ -58,10 +60,15 @@ class NodeProxy:
         """From now on, results of the method are changed before they are passed on."""
         self._rewrites[method] = change
 
+    def refuse_requests(self, method: str, refusal: Refusal) -> None:
+        """From now on, requests for which the function answers an error object get that error."""
+        self._refusals[method] = refusal
+
     def mend(self) -> None:
         """Pass everything through again."""
         self._faults.clear()
         self._rewrites.clear()
+        self._refusals.clear()
         self.refuse = None
         self.muted = False
 
@@ -112,6 +119,9 @@ class NodeProxy:
         if method in self.unknown:
             error = {"code": -32601, "message": f"the method {method} does not exist/is not available"}
             await client.send(json.dumps({"jsonrpc": "2.0", "id": number, "error": error}))
+            return
+        if method in self._refusals and (refused := self._refusals[method](request)) is not None:
+            await client.send(json.dumps({"jsonrpc": "2.0", "id": number, "error": refused}))
             return
         match self._faults.get(method) or self._faults.get("*"):
             case Fault.ERROR:

@@ -18,7 +18,7 @@ OURS, OTHER = "0x" + "5a" * 20, "0x" + "6b" * 20
 class EvmStage:
     """A real node, paid on by the demo's customers."""
 
-    def __init__(self, node: TestNode, folder: Path) -> None:
+    def __init__(self, node: TestNode, folder: Path, url: str = "") -> None:
         self._node = node
         config = folder / "astrapayd.toml"
         config.write_text(
@@ -29,7 +29,7 @@ url = "sqlite:///{folder / "unused.db"}"
 [chains.evm]
 plugin = "evm"
 chain_id = {node.chain_id}
-nodes = ["{node.url}"]
+nodes = ["{url or node.url}"]
 confirmations = 1
 poll_secs = 0.5
 
