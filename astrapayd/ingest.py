@@ -23,7 +23,7 @@ from astrapayd.db.transfers import TransferRow
 from astrapayd.event_data import unmatched_data
 from astrapayd.events import EventType
 from astrapayd.ids import new_id
-from astrapayd.matching import Allowance, Arrival, Matched, Reservation, Unmatched, match
+from astrapayd.matching import Allowance, Arrival, CreditReason, Matched, Reservation, Unmatched, match
 from astrapayd.money import Asset
 from astrapayd.sessions import Cancelled, Session, Settled
 from astrapayd.transfers import BlockRef, ChainUpdate, Transfer
@@ -184,7 +184,7 @@ class Ingest:
             return rules
         held = await session_queries.live_reservations(tx, sorted({a.id for _, a in arrived}), self._registry)
         for row, address in arrived:
-            verdict = self._verdict(row, address, held[address.id])
+            verdict = await self._verdict(tx, row, address, held[address.id])
             match verdict:
                 case Matched(session_id, reason, rule):
                     await transfer_queries.insert_credit(tx, row.id, session_id, reason, self._now())
@@ -197,10 +197,17 @@ class Ingest:
                     await self._tell_unmatched(tx, chain, row, address, verdict)
         return rules
 
-    def _verdict(self, row: TransferRow, address: AddressRow, held: list[Reservation]) -> Matched | Unmatched:
+    async def _verdict(
+        self, tx: AsyncConnection, row: TransferRow, address: AddressRow, held: list[Reservation]
+    ) -> Matched | Unmatched:
         asset = self._registry.asset(row.asset)
         arrival = Arrival(asset, row.amount_base, row.block_height, row.first_seen_height, row.first_seen_at)
-        return match(arrival, held, self._allowances.get(address.store, Allowance()))
+        allowance = self._allowances.get(address.store, Allowance())
+        verdict = match(arrival, held, allowance)
+        if isinstance(verdict, Matched) and verdict.reason is CreditReason.TAIL:
+            released = await session_queries.released_for(tx, address.id, asset, row.amount_base)
+            verdict = match(arrival, held, allowance, released)
+        return verdict
 
     async def _tell_unmatched(
         self, tx: AsyncConnection, chain: Chain, row: TransferRow, address: AddressRow, verdict: Unmatched

@@ -174,15 +174,22 @@ class Unmatched:
     candidates: tuple[Candidate, ...]
 
 
-def match(arrival: Arrival, reservations: Sequence[Reservation], allowance: Allowance) -> Matched | Unmatched:
+def match(
+    arrival: Arrival,
+    reservations: Sequence[Reservation],
+    allowance: Allowance,
+    released: Sequence[Reservation] = (),
+) -> Matched | Unmatched:
     """Which session a transfer pays.
 
     1. The address belongs to one session: that session, if the asset is its own.
     2. Exactly the amount due of one reservation (also after expiry, also a second time).
-    3. The tail of one reservation, and the amount off by whole price steps within the allowance.
+    3. The tail of one reservation, and the amount off by whole price steps within the allowance; unless it is exactly
+       what an earlier holder of the tail was asked for.
     4. Otherwise unmatched.
 
     :param reservations: the live ones on the transfer's address, of every asset.
+    :param released: those given back there that were for exactly this amount; needed only for rule 3.
     """
     owners = [r for r in reservations if r.tail is None]
     if owners:
@@ -198,6 +205,15 @@ def match(arrival: Arrival, reservations: Sequence[Reservation], allowance: Allo
     tail = tail_of(arrival.amount_base, arrival.asset)
     by_tail = [r for r in same_asset if r.tail == tail and r.tail is not None]
     near = [r for r in by_tail if allowance.covers(arrival.amount_base - r.due_base, r)]
+    earlier = [r for r in released if r.asset.id == arrival.asset.id and r.due_base == arrival.amount_base]
+    if near and earlier:
+        return Unmatched(
+            "the last digits are one session's, but the amount is exactly what an earlier session was asked for",
+            (
+                *(Candidate(s, "exactly what it expected, but its late window is over") for s in _sessions(earlier)),
+                *_rank(arrival, reservations),
+            )[:MAX_CANDIDATES],
+        )
     if len(_sessions(near)) == 1:
         off = arrival.amount_base - near[0].due_base
         shown = format_amount(abs(off), arrival.asset.decimals, at_least=arrival.asset.price_decimals)

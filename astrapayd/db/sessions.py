@@ -21,7 +21,7 @@ from astrapayd.db.tables import (
     sessions,
 )
 from astrapayd.db.tables import credits as credit_rows
-from astrapayd.matching import Reservation, rest_amount
+from astrapayd.matching import MAX_CANDIDATES, Reservation, rest_amount
 from astrapayd.money import Asset
 from astrapayd.sessions import Flag, LatePolicy, Session, Status
 
@@ -382,6 +382,26 @@ async def live_reservations(
                 )
             )
     return found
+
+
+async def released_for(
+    connection: AsyncConnection, address_id: int, asset: Asset, amount_base: int
+) -> list[Reservation]:
+    """What was held on an address for exactly this amount and was given back; the newest first, a few of them."""
+    rows = await connection.execute(
+        select(reservations)
+        .where(
+            reservations.c.address_id == address_id,
+            reservations.c.released_at.is_not(None),
+            reservations.c.asset == asset.id,
+            reservations.c.due_base == amount_base,
+        )
+        .order_by(reservations.c.id.desc())
+        .limit(MAX_CANDIDATES)
+    )
+    return [
+        Reservation(row.session_id, asset, row.tail, row.due_base, row.opened_height, row.live_until) for row in rows
+    ]
 
 
 async def reservations_of(connection: AsyncConnection, session_id: str) -> list[ReservationRow]:

@@ -145,3 +145,19 @@ async def test_transfer_waiting_since_before_the_opening_pays_only_when_mined_af
     assert (await front.transfer_row(guess))["standing"] == "unmatched"
     await front.mine(guess)
     assert (await front.session(session.id)).received_base == 25_001_111
+
+
+async def test_tail_re_let_then_the_old_customer_pays(front: Shopfront) -> None:
+    """His amount is near the new session's, with the same tail; it is his all the same, so a person decides."""
+    old = await front.open_new("24.00")
+    await front.mine(secs=old.late_until - front.script.tip.time + 1)
+    new = await front.open_new("25.00")
+    tail = old.due_base % 10_000
+    async with front.core.database.write() as tx:  # as if chance had chosen that tail again
+        of_new = reservations.c.session_id == new.id
+        await tx.execute(reservations.update().where(of_new).values(tail=tail, due_base=25_000_000 + tail))
+    payment = front.pay(old.due_base)
+    await front.mine(payment)
+    row = await front.transfer_row(payment)
+    assert row["standing"] == "unmatched"
+    assert [c["session"] for c in row["candidates"]] == [old.id, new.id]

@@ -170,6 +170,15 @@ def test_the_tail_with_whole_cents_off_within_three_units(off: int, matched: boo
     assert isinstance(verdict, Matched) == matched
 
 
+def test_near_one_session_but_exactly_what_the_tails_earlier_holder_was_asked_for() -> None:
+    old, new = held("old", 24 * WHOLE, 3417), held("new", 25 * WHOLE, 3417)
+    verdict = match(arrives(24_003_417), [new], ALLOW, [old])
+    assert isinstance(verdict, Unmatched)
+    assert [c.session_id for c in verdict.candidates] == ["old", "new"]
+    exact = match(arrives(25_003_417), [new], ALLOW, [held("older", 25 * WHOLE, 3417)])
+    assert isinstance(exact, Matched), "what is asked for now goes before what was asked for once"
+
+
 def test_no_allowance_leaves_only_exact_amounts() -> None:
     verdict = match(arrives(25_003_417 - CENT), [held("a", 25 * WHOLE, 3417)], Allowance("0", 0))
     assert isinstance(verdict, Unmatched)
