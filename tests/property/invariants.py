@@ -87,9 +87,13 @@ def events_are_told_once(state: State) -> None:
     sequences = sorted(e["sequence"] for e in state.events)
     assert sequences == list(range(1, len(sequences) + 1))
     assert sorted(d["sequence"] for d in state.deliveries) == sequences
-    told = Counter(c["session_id"] for c in state.changes)
+    lines = Counter(c["session_id"] for c in state.changes)
     for session in state.sessions:
-        assert told[session["id"]] == session["revision"]
+        assert lines[session["id"]] == session["revision"]
+    # An event whose id was taken already would be told to nobody.
+    decided = Counter((c["session_id"], kind) for c in state.changes for kind in c["result"]["events"])
+    told = Counter((e["subject"], e["type"]) for e in state.events if e["subject"] in lines)
+    assert told == decided
 
 
 def paid_is_told_once_and_only_with_enough(state: State) -> None:
