@@ -19,7 +19,7 @@ from astrapayd.chains import AddressError, ChainRegistry
 from astrapayd.config import Config, ConfigError, ConfigRegistry, Problem, load, parse_listener
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import sessions as session_queries
-from astrapayd.db.engine import DaemonLock, Database, DatabaseError
+from astrapayd.db.engine import DaemonLock, Database, DatabaseError, uninterrupted
 from astrapayd.db.migrate import SCHEMA_VERSION, schema_version, upgrade
 from astrapayd.db.tables import installation
 from astrapayd.dispatcher import Dispatcher
@@ -303,11 +303,14 @@ class Daemon:
             for runner in reversed(runners):
                 await runner.cleanup()
 
+    async def _ask_database(self) -> None:
+        async with self._core.database.read() as connection:
+            await connection.execute(select(installation.c.epoch))
+
     async def _watchdog(self) -> None:
         """Tell systemd that the loop turns and the database answers; when either hangs, it restarts the daemon."""
         while self._systemd.watchdog_secs is not None:
-            async with self._core.database.read() as connection:
-                await connection.execute(select(installation.c.epoch))
+            await uninterrupted(self._ask_database())
             self._systemd.alive()
             await asyncio.sleep(self._systemd.watchdog_secs)
 

@@ -32,7 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db import outbox
-from astrapayd.db.engine import Database, DatabaseError
+from astrapayd.db.engine import Database, DatabaseError, uninterrupted
 from astrapayd.db.outbox import Attempt, AttemptOutcome, Claim
 from astrapayd.events import Event
 from astrapayd.hookspecs import Accepted, Delivery, Outcome, Rejected, Retry
@@ -134,13 +134,13 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Work until cancelled. A stop waits shortly for calls under way and writes down how they ended."""
-        await self._recover()
+        await uninterrupted(self._recover())
         in_trouble = False
         try:
             while True:
                 self._woken.clear()
                 try:
-                    await self.turn()
+                    await uninterrupted(self.turn())
                 except (SQLAlchemyError, DatabaseError) as error:  # locked, disk full, server gone
                     if not in_trouble:
                         _log.error("outbox cannot use the database; trying again", error=type(error).__name__)
@@ -150,8 +150,11 @@ class Dispatcher:
                 if in_trouble:
                     _log.info("outbox uses the database again")
                     in_trouble = False
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the wake-up, and
+                # the daemon would never stop.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), _POLL_SECS)
+                    async with asyncio.timeout(_POLL_SECS):
+                        await self._woken.wait()
         finally:
             await self._stop()
 

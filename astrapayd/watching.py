@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.chains import Chain
 from astrapayd.db import chains as chain_queries
-from astrapayd.db.engine import Database
+from astrapayd.db.engine import Database, uninterrupted
 from astrapayd.ingest import Ingest, Refused, StaleWatch
-from astrapayd.transfers import Watched, Watcher, WatcherError, WatcherHealth, WatchSet
+from astrapayd.transfers import BlockRef, Watched, Watcher, WatcherError, WatcherHealth, WatchSet
 
 _FIRST_PAUSE_SECS = 1.0
 _LONGEST_PAUSE_SECS = 30.0
@@ -54,10 +54,7 @@ class ChainWatch:
         pause = _FIRST_PAUSE_SECS
         try:
             while True:
-                async with self._database.write() as tx:
-                    epoch = await chain_queries.begin_epoch(tx, self._chain.id)
-                async with self._database.read() as connection:
-                    watch = WatchSet(await self._watched(connection))
+                epoch, watch = await uninterrupted(self._begin())
                 looks = asyncio.create_task(self._record_looks(epoch, watch), name=f"looks of {self._chain.id}")
                 problem = "the watcher failed; see the log"
                 try:
@@ -77,19 +74,18 @@ class ChainWatch:
                 finally:
                     looks.cancel()
                     await asyncio.gather(looks, return_exceptions=True)
-                await self._record(epoch, WatcherHealth(level=False, looked_at=0, problem=problem))
+                await uninterrupted(self._record(epoch, WatcherHealth(level=False, looked_at=0, problem=problem)))
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, hides nothing
                 pause = min(pause * 2, _LONGEST_PAUSE_SECS)
         finally:
             await self._watcher.close()
 
     async def _follow(self, epoch: int, watch: WatchSet) -> None:
-        async with self._database.read() as connection:
-            recent = await chain_queries.recent_blocks(connection, self._chain.id)
+        recent = await uninterrupted(self._recent())
         updates = self._watcher.updates(recent, watch)
         async with aclosing(updates):
             async for step in updates:
-                applied = await self._ingest.apply(step, epoch)
+                applied = await uninterrupted(self._ingest.apply(step, epoch))
                 self._committed([*applied.sessions, f"chain:{self._chain.id}"])
                 if step.transfers or step.disconnected:
                     self._log.info(
@@ -100,6 +96,20 @@ class ChainWatch:
                         disconnected=len(step.disconnected),
                     )
         raise WatcherError("the watcher ended by itself")
+
+    async def _begin(self) -> tuple[int, WatchSet]:
+        async with self._database.write() as tx:
+            epoch = await chain_queries.begin_epoch(tx, self._chain.id)
+            return epoch, WatchSet(await self._watched(tx))
+
+    async def _recent(self) -> tuple[BlockRef, ...]:
+        async with self._database.read() as connection:
+            return await chain_queries.recent_blocks(connection, self._chain.id)
+
+    async def _refresh(self, watch: WatchSet) -> None:
+        async with self._database.read() as connection:
+            if await chain_queries.watch_version(connection, self._chain.id) != watch.current.version:
+                watch.current = await self._watched(connection)
 
     async def _watched(self, connection: AsyncConnection) -> Watched:
         return await chain_queries.load_watched(connection, self._chain.id, self._chain.assets.values())
@@ -112,9 +122,7 @@ class ChainWatch:
         written: WatcherHealth | None = None
         while True:
             await asyncio.sleep(_LOOK_EVERY_SECS)
-            async with self._database.read() as connection:
-                if await chain_queries.watch_version(connection, self._chain.id) != watch.current.version:
-                    watch.current = await self._watched(connection)
+            await uninterrupted(self._refresh(watch))
             health = self._watcher.health
             if (
                 written is None
@@ -122,7 +130,7 @@ class ChainWatch:
                 or health.looked_at - written.looked_at >= _LOOK_WRITTEN_EVERY_SECS
             ):
                 try:
-                    await self._record(epoch, health)
+                    await uninterrupted(self._record(epoch, health))
                 except SQLAlchemyError:
                     self._log.exception("could not write how the node is")  # tried again at the next look
                 else:

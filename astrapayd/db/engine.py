@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -16,6 +17,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 _BUSY_TIMEOUT_MS = 10_000
 _READERS = 4
+
+T = TypeVar("T")
 
 
 class DatabaseError(Exception):
@@ -105,6 +108,30 @@ class DaemonLock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Await what uses the database to its end; a cancellation meanwhile is raised afterwards.
+
+    A task that is cancelled inside a statement loses its connection: the driver's thread goes on, its transaction stays
+    open, and the one writer (or SQLite's write lock) is gone until the process ends. Whatever may be cancelled while it
+    works on the database therefore does so through this. Transactions are short, so a stop waits for milliseconds.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if not task.cancelled():
+                cancelled = error
+        except Exception:  # noqa: S110 - raised by result() below
+            pass
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # it was seen: asyncio need not complain
+        raise cancelled
+    return task.result()
 
 
 def _async_url(url: str) -> URL:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from astrapayd.db import endpoints as queries
 from astrapayd.db import outbox
 from astrapayd.db.endpoints import DeliveryRow, EndpointRow
-from astrapayd.db.engine import Database
+from astrapayd.db.engine import Database, uninterrupted
 from astrapayd.db.outbox import DeliveryState
 from astrapayd.events import EventType
 from astrapayd.hookspecs import Endpoint
@@ -56,9 +56,12 @@ class StoredEndpoints:
 
     async def find(self, target: str) -> Endpoint | None:
         """The endpoint as it is now, or None where it was removed."""
-        async with self._database.read() as connection:
-            row = await queries.load_endpoint(connection, target)
+        row = await uninterrupted(self._load(target))  # a delivery may be cancelled at any moment
         return Endpoint(row.id, row.url, row.secrets) if row is not None else None
+
+    async def _load(self, target: str) -> EndpointRow | None:
+        async with self._database.read() as connection:
+            return await queries.load_endpoint(connection, target)
 
 
 async def add_endpoint(

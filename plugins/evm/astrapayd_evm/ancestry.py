@@ -12,7 +12,7 @@ BlockAt = Callable[[int], Awaitable[BlockRef | None]]
 
 
 class OffBranch(Exception):
-    """The node's chain shares none of the kept blocks: it is another chain, or one that broke finality."""
+    """The node's chain shares none of the kept blocks, nor what they stand on."""
 
 
 class Branch:
@@ -21,6 +21,11 @@ class Branch:
     def __init__(self, recent: Sequence[BlockRef]) -> None:
         """:param recent: newest first, linked by parent hash."""
         self._blocks = list(reversed(recent))
+
+    @property
+    def oldest(self) -> BlockRef:
+        """The lowest block kept; there must be one."""
+        return self._blocks[0]
 
     @property
     def tip(self) -> BlockRef | None:
@@ -40,7 +45,7 @@ class Branch:
         del self._blocks[: next((i for i, block in enumerate(self._blocks) if block.height >= final_height), last)]
 
     async def common_ancestor(self, head: BlockRef, block_at: BlockAt) -> BlockRef:
-        """The newest of our blocks that is on the node's chain.
+        """The newest of our blocks that is on the node's chain, or the one right below them all.
 
         A block of ours is given up only for a *competing* block at its own height. A node whose head is below our tip
         has no such block yet: it is behind, whatever branch it is on, and means wait.
@@ -59,4 +64,8 @@ class Branch:
             if theirs.hash == block.hash:
                 return block
         oldest = self._blocks[0]
+        theirs = head if oldest.height == head.height else await block_at(oldest.height)
+        if theirs is not None and theirs.parent == oldest.parent:
+            # Everything kept is replaced (a chain followed for few blocks only), and they part right below it.
+            return BlockRef(oldest.height - 1, oldest.parent, "", 0)
         raise OffBranch(f"has another block {oldest.height} than the one followed so far ({oldest.hash})")

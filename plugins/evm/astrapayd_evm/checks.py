@@ -56,7 +56,7 @@ async def _ask(
     fetcher = Fetcher(rpc)
     head = await fetcher.head()
     final_height = await fetcher.final_height()
-    client = await rpc.call("web3_clientVersion")
+    client = await _client(rpc)
     syncing = bool(await rpc.call("eth_syncing"))
     problems = [problem for asset in assets if asset.contract for problem in await _token_problems(rpc, asset)]
     if needs_finality and final_height < 0 and not syncing:
@@ -67,13 +67,22 @@ async def _ask(
     return NodeStatus(
         rpc.label,
         reachable=True,
-        client=excerpt(client) if isinstance(client, str) else "",
+        client=client,
         genesis=found_genesis,
         head=head,
         final_height=final_height,
         syncing=syncing,
         problems=tuple(problems),
     )
+
+
+async def _client(rpc: NodeRpc) -> str:
+    """What the node calls itself; some gateways refuse to say."""
+    try:
+        said = await rpc.call("web3_clientVersion")
+    except RpcError:
+        return ""
+    return excerpt(said) if isinstance(said, str) else ""
 
 
 async def _token_problems(rpc: NodeRpc, asset: Asset) -> list[str]:

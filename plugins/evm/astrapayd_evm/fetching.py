@@ -6,13 +6,18 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from astrapayd.transfers import BlockRef, Transfer, Watched
 from astrapayd_evm import decode, traces
 from astrapayd_evm.faults import HistoryPruned, MalformedAnswer, RpcError, ShiftingView
 from astrapayd_evm.rpc import NodeRpc
 
+_log = structlog.get_logger("astrapayd.evm")
+
 _MOST_TOPICS = 500  # geth takes 1,000 per position, others fewer
 _FEW_ADDRESSES = 100
+_TRACE_TRIES = 3
 _SUSPICIOUS_LOGS = 5_000  # Nethermind may cut an answer at 20,000 without a word: far below that, ask for half
 
 
@@ -32,6 +37,7 @@ class Fetcher:
         self._rpc = rpc
         self._has_block_receipts = True
         self._tracers = ["debug_traceBlockByHash", "trace_block"] if traces else []
+        self._untraced: dict[str, int] = {}  # how often a block's trace has failed
 
     async def head(self) -> BlockRef:
         """:raises NodeFault: as every method here, for what is wrong with the node."""
@@ -68,7 +74,9 @@ class Fetcher:
                 raise ShiftingView(f"changed its chain at block {height} while it was read")
             refs.append(ref)
             parent = ref
-        if len(refs) > 1 and not watched.native and len(watched.addresses) <= _FEW_ADDRESSES:
+        # An empty list is no filter but a wildcard: it would ask for every transfer there is.
+        few = 0 < len(watched.addresses) <= _FEW_ADDRESSES and bool(watched.contracts)
+        if len(refs) > 1 and few and not watched.native:
             return await self._gap_by_logs(refs, watched)
         found = await _all([self._transfers(b, r, watched) for b, r in zip(raw, refs, strict=True)])
         return [FetchedBlock(ref, transfers) for ref, transfers in zip(refs, found, strict=True)]
@@ -129,12 +137,26 @@ class Fetcher:
                 answer = await self._rpc.call(method, *parameters)
             except RpcError as error:
                 if not error.says_unsupported:
-                    raise
+                    return self._give_up_tracing(ref, error)
                 if self._tracers[:1] == [method]:  # blocks are fetched side by side: another may have found out
                     del self._tracers[0]
                 continue
+            self._untraced.pop(ref.hash, None)
             read = traces.from_call_tracer if by_call else traces.from_trace_block
             return read(answer, decode.transaction_hashes(block), ref, watched.addresses)
+        return []
+
+    def _give_up_tracing(self, ref: BlockRef, error: RpcError) -> list[Transfer]:
+        """A full node has the state of about its last hundred blocks only, and a block may be too heavy to trace. It is
+        tried again a few times; then what else is in the block counts, since other payments must not wait for it.
+
+        :raises RpcError: while it is tried again.
+        """
+        tries = self._untraced[ref.hash] = self._untraced.get(ref.hash, 0) + 1
+        if tries < _TRACE_TRIES:
+            raise error
+        del self._untraced[ref.hash]
+        _log.warning("block not traced: compare balances by hand", height=ref.height, reason=str(error))
         return []
 
     async def _transfers(self, block: Any, ref: BlockRef, watched: Watched) -> tuple[Transfer, ...]:

@@ -173,7 +173,8 @@ class NodeRpc:
         number = next(self._ids)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(limit_secs), self._slots:
+            # The node's time begins when it is asked, not while we wait for our turn.
+            async with self._slots, asyncio.timeout(limit_secs):
                 connection = self._connection
                 if connection is None:
                     raise _copy(self._lost)

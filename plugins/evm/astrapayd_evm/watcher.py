@@ -42,6 +42,7 @@ MOST_BLOCKS = 50
 _SHIFTS = 5  # a chain may change while it is read; that often in a row it is no chain
 _SILENT_HEADS = 3  # heads found by looking only, before a subscription counts as dead
 _PROGRESS_SECS = 10
+_LEVEL_WITHIN = 3  # blocks: what arrives while one is applied is no lag
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class EvmWatcher:
         self._now = now
         limits = RpcLimits(max_message_bytes=settings.max_message_bytes, request_secs=settings.request_secs)
         self._nodes = [NodeRpc(url, limits) for url in settings.node_urls]
+        self._fetchers = [Fetcher(rpc, traces=settings.traces) for rpc in self._nodes]
         self._using = 0
         self._genesis = settings.genesis or ""
         self._log = structlog.get_logger("astrapayd.evm").bind(chain=settings.chain)
@@ -80,6 +82,7 @@ class EvmWatcher:
         self._troubles: dict[str, str] = {}  # by node, since the chain was last level
         self._level = False
         self._looked_at = 0
+        self._final_height = -1
 
     @property
     def health(self) -> WatcherHealth:
@@ -109,6 +112,7 @@ class EvmWatcher:
         branch = Branch(recent)
         backoff = Backoff(0.5, 20)
         wrong: set[int] = set()
+        pruned: set[int] = set()
         try:
             while True:
                 rpc = self._nodes[self._using]
@@ -126,10 +130,15 @@ class EvmWatcher:
                     if len(wrong) == len(self._nodes):
                         raise ChainMismatch(f"chains.{self._settings.chain}.nodes: {rpc.label} {fault}") from fault
                 except OffBranch as fault:
-                    raise ChainMismatch(f"chains.{self._settings.chain}.nodes: {rpc.label} {fault}") from fault
+                    tip = branch.tip
+                    assert tip is not None  # else there is nothing to part from
+                    if branch.oldest.height < self._kept_from(tip, self._final_height):
+                        raise ChainMismatch(f"chains.{self._settings.chain}.nodes: {rpc.label} {fault}") from fault
+                    self._trouble(rpc, NodeFault(f"{fault}; nothing of it is final, so it is waited for"))
                 except HistoryPruned as fault:
+                    pruned.add(self._using)
                     self._trouble(rpc, fault)
-                    if len(self._nodes) == 1:
+                    if len(pruned) == len(self._nodes):
                         raise HistoryGone(
                             f"chains.{self._settings.chain}.nodes: {rpc.label} {fault}, and payments may be in it: "
                             "add a node that still has it"
@@ -163,7 +172,7 @@ class EvmWatcher:
         self, rpc: NodeRpc, wakeup: Wakeup | None, branch: Branch, watch: WatchSet
     ) -> AsyncGenerator[ChainUpdate]:
         """Look, catch up, wait for the next wake-up or the next regular look, around again until a fault."""
-        fetcher = Fetcher(rpc, traces=self._settings.traces)
+        fetcher = self._fetchers[self._using]
         silence = _Silence(wakeup)
         shifts = 0
         final_told: int | None = None
@@ -195,7 +204,7 @@ class EvmWatcher:
     ) -> AsyncGenerator[ChainUpdate]:
         """From the committed tip to the node's head, in linked steps."""
         head = await fetcher.head()
-        final_height = min(await fetcher.final_height(), head.height)
+        final_height = self._final_height = min(await fetcher.final_height(), head.height)
         tip = branch.tip
         if tip is None:
             yield self._step(None, (), [head], final_height, [], watch.current.version)
@@ -207,6 +216,8 @@ class EvmWatcher:
             return
         ancestor = await branch.common_ancestor(head, fetcher.block_at)
         progress = _Progress(self._log, ancestor.height, self._now)
+        if head.height - ancestor.height > _LEVEL_WITHIN:
+            self._level = False  # no session is opened at a height that the chain has long left
         while ancestor.height < head.height:
             watched = watch.current
             disconnected = branch.above(ancestor)

@@ -56,8 +56,16 @@ async def test_node_below_our_tip_is_behind_whatever_its_branch(theirs: str) -> 
         await Branch(chain("abcd")[::-1]).common_ancestor(blocks[-1], node(blocks))
 
 
+async def test_chain_that_parts_right_below_everything_kept_replaces_it_all() -> None:
+    ours, theirs = chain("ab"), chain("XYZ")
+    branch = Branch(ours[::-1])
+    ancestor = await branch.common_ancestor(theirs[-1], node(theirs))
+    assert (ancestor.height, ancestor.hash) == (99, "root")
+    assert [b.hash for b in branch.above(ancestor)] == ["b", "a"]
+
+
 async def test_chain_without_any_of_our_blocks_is_another() -> None:
-    theirs = chain("UVWXYZ")
+    theirs = chain("UVWXYZ", parent="elsewhere")
     with pytest.raises(OffBranch):
         await Branch(chain("abcd")[::-1]).common_ancestor(theirs[-1], node(theirs))
 
