@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from astrapayd.chains import Chain, ChainRegistry
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import outbox
+from astrapayd.db import reservations as reservation_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
 from astrapayd.db.sessions import SessionRow
@@ -206,7 +207,7 @@ class Bookkeeping:
         state, asset = row.state, row.asset
         if state.status is not Status.PENDING or not 0 < state.received_base < state.enough_base:
             return
-        held = await session_queries.reservations_of(tx, row.id)
+        held = await reservation_queries.reservations_of(tx, row.id)
         if held[0].tail is None:
             return  # an address of its own: whatever comes there is this session's
         if any(r.is_rest_of(state.missing_base, asset) for r in held):
@@ -228,13 +229,13 @@ async def reserve_tail(
     :raises AmountSpaceFull: if none is free.
     """
     for _ in range(_TAIL_TRIES):
-        taken, released = await session_queries.taken_tails(tx, row.address_id, row.asset.id, now - _REST_SECS)
+        taken, released = await reservation_queries.taken_tails(tx, row.address_id, row.asset.id, now - _REST_SECS)
         tail = choose_tail(price_base, row.asset, taken, lambda t: released.get(t, 0), secrets.randbelow)  # noqa: B023
         amount = due_amount if purpose == "price" else rest_amount
         due_base = amount(price_base, tail, row.asset)
         try:
             async with tx.begin_nested():
-                await session_queries.insert_reservation(
+                await reservation_queries.insert_reservation(
                     tx, row, purpose=purpose, tail=tail, due_base=due_base, opened_at=now, height=height
                 )
         except IntegrityError:

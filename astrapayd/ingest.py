@@ -15,6 +15,7 @@ from astrapayd.bookkeeping import Bookkeeping, ChainView
 from astrapayd.chains import Chain, ChainRegistry
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import outbox
+from astrapayd.db import reservations as reservation_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
 from astrapayd.db.chains import AddressRow
@@ -108,7 +109,7 @@ class Ingest:
             )
             changed = await self.books.look(tx, sessions, view, f"{step.chain} block {step.head.height}", rules)
 
-            await session_queries.release_reservations(tx, step.chain, view.time)
+            await reservation_queries.release_reservations(tx, step.chain, view.time)
             await self._forget_final(tx, chain, view)
         return Applied(frozenset(changed), len(arrived))
 
@@ -182,7 +183,7 @@ class Ingest:
         rules: dict[str, list[str]] = {}
         if not arrived:
             return rules
-        held = await session_queries.live_reservations(tx, sorted({a.id for _, a in arrived}), self._registry)
+        held = await reservation_queries.live_reservations(tx, sorted({a.id for _, a in arrived}), self._registry)
         for row, address in arrived:
             verdict = await self._verdict(tx, row, address, held[address.id])
             match verdict:
@@ -205,7 +206,7 @@ class Ingest:
         allowance = self._allowances.get(address.store, Allowance())
         verdict = match(arrival, held, allowance)
         if isinstance(verdict, Matched) and verdict.reason is CreditReason.TAIL:
-            released = await session_queries.released_for(tx, address.id, asset, row.amount_base)
+            released = await reservation_queries.released_for(tx, address.id, asset, row.amount_base)
             verdict = match(arrival, held, allowance, released)
         return verdict
 

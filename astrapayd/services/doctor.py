@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from astrapayd.db.engine import DatabaseError
 from astrapayd.db.integrity import check_integrity
-from astrapayd.db.sessions import taken_tails
+from astrapayd.db.reservations import taken_tails
 from astrapayd.db.tables import addresses, deliveries, transfers
 from astrapayd.plugins import PluginHost
 from astrapayd.services.chains import ChainNodes, ask_nodes, chain_states

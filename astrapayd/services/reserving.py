@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from astrapayd.bookkeeping import ChainView, reserve_tail
 from astrapayd.config import AccountSection, StoreSection
 from astrapayd.db import chains as chain_queries
+from astrapayd.db import reservations as reservation_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db.sessions import SessionRow
 from astrapayd.ids import new_code, new_id
@@ -109,7 +110,7 @@ async def _on_own_address(
             continue  # configured as a shared one, or given out on another chain's behalf: it has a history
         placed = replace(row, address_id=address_id, address=address)
         await session_queries.insert_session(tx, placed)
-        await session_queries.insert_reservation(
+        await reservation_queries.insert_reservation(
             tx,
             placed,
             purpose="price",

@@ -15,9 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from astrapayd.bookkeeping import ChainView, NoSuchSession
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import links as link_queries
+from astrapayd.db import reservations as reservation_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
-from astrapayd.db.sessions import ReservationRow, SessionRow
+from astrapayd.db.reservations import ReservationRow
+from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow
 from astrapayd.links import Link, Unavailable, availability
 from astrapayd.money import Asset
@@ -110,7 +112,7 @@ async def find_session(core: Core, session_id: str) -> SessionDetails:
         assert link is not None  # both are foreign keys of the session
         assert chain is not None
         credits = (await transfer_queries.load_credits(connection, [session_id]))[session_id]
-        held = await session_queries.reservations_of(connection, session_id)
+        held = await reservation_queries.reservations_of(connection, session_id)
     return SessionDetails(
         row=row,
         link=link,
