@@ -2,8 +2,8 @@
 
 :class:`ChainScript` is a chain in memory: blocks are mined and reorganised by hand, and each step answers the
 :class:`~astrapayd.transfers.ChainUpdate` that a watcher would yield. :class:`FakeChain` and :class:`FakeWatcher` put it
-behind the contracts that chain plugins implement. :data:`CHECKS` are what every watcher has to pass. Nothing here needs
-a test framework.
+behind the contracts that chain plugins implement. :data:`CHECKS` are what every watcher has to pass, and
+:class:`NodeProxy` makes a real node fail. Nothing here needs a test framework.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from astrapayd.chains import AddressError, Depth
 from astrapayd.money import Asset
+from astrapayd.node_proxy import Fault, NodeProxy
 from astrapayd.transfers import (
     BlockRef,
     ChainUpdate,
@@ -28,7 +29,17 @@ from astrapayd.transfers import (
 )
 from astrapayd.watcher_contract import CHECKS, Check, Stage
 
-__all__ = ["CHECKS", "ChainScript", "Check", "FakeChain", "FakeWatcher", "Stage", "fake_assets"]
+__all__ = [
+    "CHECKS",
+    "ChainScript",
+    "Check",
+    "FakeChain",
+    "FakeWatcher",
+    "Fault",
+    "NodeProxy",
+    "Stage",
+    "fake_assets",
+]
 
 GENESIS_TIME = 1_800_000_000
 """When a scripted chain begins, Unix seconds."""

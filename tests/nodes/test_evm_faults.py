@@ -16,10 +16,10 @@ from astrapayd.services.chains import chain_states
 from astrapayd.services.payments import list_payments
 from astrapayd.services.sessions import find_session
 from astrapayd.sessions import Status
+from astrapayd.testing import Fault, NodeProxy
 from astrapayd_evm.demo.accounts import OWNER
 from astrapayd_evm.demo.wallet import DemoWallet
 from tests.nodes.harness import EmbeddedNode, TestNode, running
-from tests.nodes.proxy import Fault, NodeProxy
 from tests.shop import USDT, Asked, Shop, a_shop
 
 SETTINGS = "request_timeout_secs = 1.0\npoll_secs = 0.5"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from astrapayd.services.payments import list_payments
+from astrapayd.testing import NodeProxy
 from astrapayd_evm.demo.accounts import CUSTOMERS
 from tests.nodes.harness import TestNode
-from tests.nodes.proxy import NodeProxy
 from tests.shop import COIN, Shop, a_shop
 
 FORWARDER = bytes.fromhex("600f600c600039600f6000f3" + "600060006000600034600035" + "5af100")

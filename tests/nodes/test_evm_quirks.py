@@ -12,11 +12,11 @@ import pytest
 from astrapayd.services.chains import chain_states
 from astrapayd.services.sessions import find_session
 from astrapayd.sessions import Status
+from astrapayd.testing import NodeProxy
 from astrapayd.transfers import BlockRef, ChainUpdate, HistoryGone, Watched, WatchSet
 from astrapayd_evm.fetching import Fetcher
 from astrapayd_evm.rpc import NodeRpc
 from tests.nodes.harness import TestNode
-from tests.nodes.proxy import NodeProxy
 from tests.shop import USDT, Shop, a_shop
 
 OURS = "0x" + "5a" * 20

@@ -1,4 +1,7 @@
-"""A proxy between daemon and node that does what nodes and what stands before them do on bad days."""
+"""Test kit: a proxy between a watcher and its node that does what nodes, and what stands before them, do on bad days.
+
+For nodes that speak JSON-RPC 2.0 over a websocket.
+"""
 
 from __future__ import annotations
 
