@@ -15,8 +15,9 @@ from http import HTTPStatus
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 Rewrite = Callable[[Any], Any]
 Refusal = Callable[[dict[str, Any]], dict[str, Any] | None]
