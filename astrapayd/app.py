@@ -140,7 +140,7 @@ async def prepare_database(core: Core, *, may_upgrade: bool) -> None:
             problems += await _synchronise_addresses(core, tx, chain.id)
         known_assets = {asset.id for asset in core.registry.assets()}
         problems += [
-            Problem(f"assets.{asset}", "is missing, but sessions in it are in the database: put it back")
+            Problem(f"assets.{asset}", "is missing, but sessions or payments in it are in the database: put it back")
             for asset in sorted(await session_queries.open_assets(tx) - known_assets)
         ]
         if problems:

@@ -7,7 +7,6 @@ reservation for the rest of an underpaid amount). Nothing here calls a plugin or
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -57,11 +56,13 @@ class ChainView:
 
 
 class Bookkeeping:
-    """Writes sessions. ``now`` answers Unix seconds; it dates what is written and decides nothing."""
+    """Writes sessions. ``now`` answers Unix seconds; it dates what is written and decides nothing. ``pick(n)`` answers
+    a random integer below ``n``: which of the free tails is taken."""
 
-    def __init__(self, registry: ChainRegistry, now: Callable[[], int]) -> None:
+    def __init__(self, registry: ChainRegistry, now: Callable[[], int], pick: Callable[[int], int]) -> None:
         self._registry = registry
         self._now = now
+        self._pick = pick
 
     async def look(
         self,
@@ -213,35 +214,35 @@ class Bookkeeping:
         if any(r.is_rest_of(state.missing_base, asset) for r in held):
             return
         try:
-            await reserve_tail(tx, row, state.missing_base, purpose="rest", now=self._now(), height=view.head_height)
+            await self.reserve_tail(tx, row, state.missing_base, purpose="rest", view=view)
         except AmountSpaceFull:
             return  # the page then asks to complete the amount with the merchant's help; nothing is lost
 
+    async def reserve_tail(
+        self, tx: AsyncConnection, row: SessionRow, price_base: int, *, purpose: str, view: ChainView
+    ) -> int:
+        """Reserve a free tail on the session's address and answer the amount due with it (base units).
 
-async def reserve_tail(
-    tx: AsyncConnection, row: SessionRow, price_base: int, *, purpose: str, now: int, height: int
-) -> int:
-    """Reserve a free tail on the session's address and answer the amount due with it (base units).
+        ``price_base`` is the price, or what is missing of it where ``purpose`` is ``rest``. The database refuses a tail
+        that somebody else took meanwhile; then another is tried.
 
-    ``price_base`` is the price, or what is missing of it where ``purpose`` is ``rest``. The database refuses a tail
-    that somebody else took meanwhile; then another is tried.
-
-    :raises AmountSpaceFull: if none is free.
-    """
-    for _ in range(_TAIL_TRIES):
-        taken, released = await reservation_queries.taken_tails(tx, row.address_id, row.asset.id, now - _REST_SECS)
-        tail = choose_tail(price_base, row.asset, taken, lambda t: released.get(t, 0), secrets.randbelow)  # noqa: B023
-        amount = due_amount if purpose == "price" else rest_amount
-        due_base = amount(price_base, tail, row.asset)
-        try:
-            async with tx.begin_nested():
-                await reservation_queries.insert_reservation(
-                    tx, row, purpose=purpose, tail=tail, due_base=due_base, opened_at=now, height=height
-                )
-        except IntegrityError:
-            continue
-        return due_base
-    raise AmountSpaceFull
+        :raises AmountSpaceFull: if none is free.
+        """
+        now = self._now()
+        for _ in range(_TAIL_TRIES):
+            taken, released = await reservation_queries.taken_tails(tx, row.address_id, row.asset.id, now - _REST_SECS)
+            tail = choose_tail(price_base, row.asset, taken, lambda t: released.get(t, 0), self._pick)  # noqa: B023
+            amount = due_amount if purpose == "price" else rest_amount
+            due_base = amount(price_base, tail, row.asset)
+            try:
+                async with tx.begin_nested():
+                    await reservation_queries.insert_reservation(
+                        tx, row, purpose=purpose, tail=tail, due_base=due_base, opened_at=now, height=view.head_height
+                    )
+            except IntegrityError:
+                continue
+            return due_base
+        raise AmountSpaceFull
 
 
 async def _is_beyond_limit(tx: AsyncConnection, row: SessionRow) -> bool:

@@ -5,6 +5,7 @@ A crash at any point replays from the committed head and changes nothing twice.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -63,13 +64,16 @@ class Ingest:
         registry: ChainRegistry,
         allowances: Mapping[str, Allowance],
         now: Callable[[], int] = lambda: int(time.time()),
+        pick: Callable[[int], int] = secrets.randbelow,
     ) -> None:
-        """:param allowances: by store."""
+        """:param allowances: by store.
+        :param pick: answers a random integer below its argument, for tails; predictable ones are for tests only.
+        """
         self._database = database
         self._registry = registry
         self._allowances = allowances
         self._now = now
-        self.books = Bookkeeping(registry, now)
+        self.books = Bookkeeping(registry, now, pick)
 
     async def apply(self, step: ChainUpdate, epoch: int) -> Applied:
         """Apply an update whole or not at all.

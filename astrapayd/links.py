@@ -13,6 +13,7 @@ from astrapayd.money import MAX_AMOUNT_BASE, AmountError, Asset, parse_price
 MAX_TITLE = 200
 MAX_TEXT = 5_000
 MAX_METADATA = 20
+MAX_USES = 1_000_000_000
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 
 
@@ -113,8 +114,8 @@ def check_draft(draft: LinkDraft, offered: Sequence[Asset], now: int) -> tuple[A
     )
     if draft.slug and not _SLUG.fullmatch(draft.slug):
         problems.append(FieldProblem("slug", "use 1 to 64 of a-z, 0-9 and inner dashes"))
-    if draft.max_uses is not None and draft.max_uses < 1:
-        problems.append(FieldProblem("max_uses", "must be at least 1; leave it out for no limit"))
+    if draft.max_uses is not None and not 1 <= draft.max_uses <= MAX_USES:
+        problems.append(FieldProblem("max_uses", f"must be 1 to {MAX_USES:,}; leave it out for no limit"))
     if draft.expires_at is not None and draft.expires_at <= now:
         problems.append(FieldProblem("expires_at", "lies in the past: choose a later time"))
     if draft.back_url and not _is_web_url(draft.back_url):

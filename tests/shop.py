@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -116,6 +117,16 @@ class Shop:
     async def read(self, session_id: str) -> Asked:
         """What a session's page asks for now."""
         return _asked(session_id, await self.pay_page(session_id))
+
+    async def run(self, *arguments: str) -> Any:
+        """The JSON that a command of the command line prints, while the daemon runs."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "astrapayd", *arguments, "--json", "--config", str(self.config)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0, out
+        return json.loads(out)
 
     async def pay_page(self, session_id: str) -> str:
         """The HTML of a session's page now."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +145,10 @@ async def shopfront(
     addresses: tuple[str, ...] = (ADDRESS,),
     account: AccountSection | None = None,
     level: bool = True,
+    pick: Callable[[int], int] = secrets.randbelow,
     **store: Any,
 ) -> AsyncIterator[Shopfront]:
-    """Open (or make) the store's database; ``store`` are settings of ``[stores.shop]``."""
+    """Open (or make) the store's database; ``store`` are settings of ``[stores.shop]``, ``pick`` chooses tails."""
     chain = chain or FakeChain(script or ChainScript())
     script = chain.script
     registry = ChainRegistry()
@@ -164,7 +166,7 @@ async def shopfront(
     )
     clock = Clock(script)
     allowance = Allowance(section.allowance, section.allowance_percent)
-    core = Core(config, registry, database, Ingest(database, registry, {"shop": allowance}, clock), clock)
+    core = Core(config, registry, database, Ingest(database, registry, {"shop": allowance}, clock, pick), clock)
     await migrate.upgrade(database)
     async with database.write() as tx:
         is_new = await chain_queries.load_chain(tx, chain.id) is None

@@ -31,8 +31,10 @@ class Commands(click.Group):
     def _add_plugins(self) -> None:
         if not self._with_plugins:
             self._with_plugins = True
+            from astrapayd.cli.common import log_to_stderr
             from astrapayd.plugins import PluginHost
 
+            log_to_stderr()
             host = PluginHost()
             host.load_installed()
             host.add_commands(self)
@@ -54,8 +56,11 @@ Shell completion: eval "$(_ASTRAPAYD_COMPLETE=bash_source astrapayd)"   (or zsh_
 """,
 )
 @click.version_option(__version__, prog_name="astrapayd")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Self-hosted crypto payments: your own nodes, unique amounts, no third party."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 def _register() -> None:
@@ -74,7 +79,8 @@ _register()
 def main() -> None:
     """The console script."""
     try:
-        cli.main(prog_name="astrapayd", standalone_mode=False)
+        code = cli.main(prog_name="astrapayd", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -59,6 +59,7 @@ def leaf(function: Function) -> Function:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         kwargs["config_path"] = kwargs["config_path"] or (LOCAL_CONFIG if LOCAL_CONFIG.exists() else DEFAULT_CONFIG)
+        log_to_stderr()
         try:
             return function(*args, **kwargs)
         except click.ClickException:
@@ -72,9 +73,16 @@ def leaf(function: Function) -> Function:
     return wrapped
 
 
+def log_to_stderr() -> None:
+    """Whatever plugins and libraries have to say, stdout is for the answer."""
+    from astrapayd.logs import configure
+
+    configure("auto", "error")
+
+
 def _problems(error: Exception) -> Sequence[tuple[str, str]] | None:
     """The sentences of an error that is no bug; None for a bug."""
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DBAPIError
 
     from astrapayd.app import StartError
     from astrapayd.config import ConfigError
@@ -92,8 +100,12 @@ def _problems(error: Exception) -> Sequence[tuple[str, str]] | None:
             return [(p.field, p.reason) for p in error.problems]
         case StartError():
             return [("", line) for line in str(error).splitlines()]
-        case OperationalError():
-            return [("database", f"{error.orig}: is its disk full, or another program writing to it?")]
+        case DBAPIError():
+            return [
+                ("database", f"{error.orig}: is it a database of astrapayd, its disk full, or somebody writing to it?")
+            ]
+        case OSError():
+            return [("", str(error))]
         case BaseExceptionGroup() if len(error.exceptions) == 1 and isinstance(error.exceptions[0], Exception):
             return _problems(error.exceptions[0])
         case DatabaseError() | PluginError() | NotFound() | TryLater() | EndpointError() | NotPossible():
@@ -145,7 +157,7 @@ def emit_json(document: Any) -> None:
 
 def emit_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, nothing: str) -> None:
     """Aligned columns; a sentence where there is nothing."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[_plain(cell) for cell in row] for row in rows]
     if not cells:
         click.echo(nothing)
         return
@@ -157,10 +169,15 @@ def emit_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, noth
 
 def emit_facts(facts: Iterable[tuple[str, object]]) -> None:
     """One fact a line; empty ones are left out."""
-    shown = [(name, str(value)) for name, value in facts if value not in (None, "")]
+    shown = [(_plain(name), _plain(value)) for name, value in facts if value not in (None, "")]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         click.echo(f"{click.style(name.ljust(width), bold=True)}  {value}")
+
+
+def _plain(cell: object) -> str:
+    """One line without control characters: what a customer or a node has sent must not steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in str(cell))
 
 
 def local_time(unix_secs: int) -> str:

@@ -78,7 +78,7 @@ def init(
     path = directory / "astrapayd.toml"
     if path.exists():
         fail(str(path), "is there already: edit it, or choose another --directory")
-    chain_text = chain_file.read_text(encoding="utf-8") if chain_file else _ETHEREUM
+    chain_text = _chain_text(chain_file)
     name = _asked("--store-name", "Name of the shop", store_name)
     node = _asked("--node", "Websocket of your node", node, default="ws://127.0.0.1:8546")
     address = _asked("--address", "Address that the shop is paid to", address)
@@ -93,6 +93,20 @@ def init(
     click.echo(f'  astrapayd link create{where} --title "Coffee" --amount 25 --currency USDT')
 
 
+def _chain_text(chain_file: Path | None) -> str:
+    """The chain's tables, of which there must be one chain."""
+    if chain_file is None:
+        return _ETHEREUM
+    try:
+        text = chain_file.read_text(encoding="utf-8")
+        chains = tomllib.loads(text).get("chains")
+    except (OSError, ValueError) as error:
+        fail(str(chain_file), f"cannot be read: {error}")
+    if not isinstance(chains, dict) or len(chains) != 1:
+        fail(str(chain_file), "holds no chain, or several: take one of config/chains/")
+    return text
+
+
 def _asked(option: str, question: str, value: str | None, *, default: str | None = None) -> str:
     """The option's value; on a terminal it is asked for."""
     if value is not None:
@@ -105,7 +119,7 @@ def _asked(option: str, question: str, value: str | None, *, default: str | None
 
 def _configuration(chain_text: str, store_name: str, public_url: str, node: str, address: str) -> str:
     chain_id = next(iter(tomllib.loads(chain_text)["chains"]))
-    store_id = re.sub(r"[^a-z0-9]+", "-", store_name.lower()).strip("-")[:40] or "shop"
+    store_id = re.sub(r"[^a-z0-9]+", "-", store_name.lower()).strip("-")[:32].strip("-") or "shop"
     chain_text = re.sub(r"(?m)^nodes = .*$", lambda _: f"nodes = [{_quoted(node)}]", chain_text)
     return f"""\
 # astrapayd: `astrapayd config check` tells everything that is wrong here; docs/configuration.md is the reference.

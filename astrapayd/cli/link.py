@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from astrapayd.links import Link
     from astrapayd.services.core import Core
 
+_LONGEST_SECS = 3650 * 86400
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -197,8 +198,8 @@ def _show(core: Core, found: Link, payable: str) -> None:
 
 def _duration_secs(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,6})([mhdw])", text, re.ASCII)
-    if found is None or int(found[1]) == 0:
-        fail("--expires-in", f"{text!r} is no duration: write a number and m, h, d or w, such as 7d")
+    if found is None or not 0 < int(found[1]) * _UNITS[found[2]] <= _LONGEST_SECS:
+        fail("--expires-in", f"{text!r} is no duration: write a number and m, h, d or w, such as 7d, ten years at most")
     return int(found[1]) * _UNITS[found[2]]
 
 

@@ -32,10 +32,13 @@ Examples:
 @leaf
 def status(config_path: Path, as_json: bool) -> None:
     """Ask every node who and where it is, and compare with the daemon. Exit code 1 if anything is wrong."""
-    from astrapayd.services.chains import ask_nodes, chain_states
+    from dataclasses import replace
+
+    from astrapayd.services.chains import ask_nodes, chain_states, levels
 
     async def work(core: Core) -> tuple[list[ChainNodes], dict[str, ChainRow]]:
-        return await ask_nodes(core), {row.id: row for row in await chain_states(core)}
+        fresh = await levels(core)  # a daemon that ended may have left its last word behind
+        return await ask_nodes(core), {row.id: replace(row, level=fresh[row.id]) for row in await chain_states(core)}
 
     asked, rows = with_core(config_path, work)
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from astrapayd.cli.common import emit_facts, emit_json, emit_table, leaf, local_time, on_terminal, with_core
+from astrapayd.cli.common import emit_facts, emit_json, emit_table, fail, leaf, local_time, on_terminal, with_core
 
 if TYPE_CHECKING:
     from astrapayd.services.core import Core
@@ -126,7 +126,9 @@ def settle(config_path: Path, as_json: bool, session_key: str, note: str, yes: b
     async def work(core: Core) -> None:
         session_id = await _find(core, session_key)
         told = (await _data(core, session_id))["session"]
-        if not yes and on_terminal():
+        if not yes:
+            if not on_terminal():
+                fail("--yes", "is needed where nobody can be asked: the shop will deliver")
             question = f"{told['received']} of {told['due']} {told['asset']['symbol']} was received. Call it paid?"
             click.confirm(question, abort=True)
         await sessions.settle(core, session_id, by="the merchant", note=note)

@@ -141,9 +141,10 @@ Examples:
 def deliveries(config_path: Path, as_json: bool, endpoint: str, limit: int) -> None:
     """Show an endpoint's deliveries, the newest first, with what the receiver answered."""
     from astrapayd.events import iso_time
-    from astrapayd.services.endpoints import list_deliveries
+    from astrapayd.services.endpoints import find_endpoint, list_deliveries
 
     async def work(core: Core) -> None:
+        await find_endpoint(core, endpoint)
         found = await list_deliveries(core, endpoint_id=endpoint, limit=limit)
         if as_json:
             emit_json(
@@ -180,13 +181,14 @@ Examples:
   astrapayd webhook redeliver 4711 --forced    although the receiver has heard later news of the same session
 """
 )
-@click.argument("delivery", type=int, nargs=-1, required=True)
+@click.argument("delivery", type=click.IntRange(1, 2**63 - 1), nargs=-1, required=True)
 @click.option("--forced", is_flag=True, help="Also what later news have superseded.")
 @leaf
 def redeliver(config_path: Path, as_json: bool, delivery: tuple[int, ...], forced: bool) -> None:
     """Send deliveries again, the same bytes."""
     from dataclasses import asdict
 
+    from astrapayd.services.endpoints import find_delivery
     from astrapayd.services.endpoints import redeliver as redeliver_service
 
     async def work(core: Core) -> None:
@@ -196,4 +198,9 @@ def redeliver(config_path: Path, as_json: bool, delivery: tuple[int, ...], force
             return
         emit_facts((what.replace("_", " "), " ".join(map(str, ids))) for what, ids in result.items() if ids)
 
-    with_core(config_path, work)
+    async def checked(core: Core) -> None:
+        for one in delivery:
+            await find_delivery(core, one)
+        await work(core)
+
+    with_core(config_path, checked)

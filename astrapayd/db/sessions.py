@@ -18,6 +18,7 @@ from astrapayd.db.tables import (
     fulfilments,
     links,
     sessions,
+    transfers,
 )
 from astrapayd.db.tables import credits as credit_rows
 from astrapayd.money import Asset
@@ -159,8 +160,9 @@ async def sessions_to_look_at(
 
 
 async def open_assets(connection: AsyncConnection) -> set[str]:
-    """Assets that some session was opened in; the configuration must still have them."""
-    return set((await connection.execute(select(sessions.c.asset).distinct())).scalars())
+    """Assets that some session or transfer is in; the configuration must still have them."""
+    opened = set((await connection.execute(select(sessions.c.asset).distinct())).scalars())
+    return opened | set((await connection.execute(select(transfers.c.asset).distinct())).scalars())
 
 
 USING_A_LINK = (Status.PENDING, Status.PROCESSING, Status.PAID)
@@ -321,4 +323,4 @@ async def load_changes(connection: AsyncConnection, session_id: str) -> list[Map
         .where(changes.c.session_id == session_id)
         .order_by(changes.c.revision)
     )
-    return [dict(row._mapping) for row in rows]
+    return [{str(name): value for name, value in row._mapping.items()} for row in rows]

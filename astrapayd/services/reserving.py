@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from astrapayd.bookkeeping import ChainView, reserve_tail
+from astrapayd.bookkeeping import ChainView
 from astrapayd.config import AccountSection, StoreSection
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import reservations as reservation_queries
@@ -73,13 +73,8 @@ async def _on_shared_address(
         try:
             async with tx.begin_nested():
                 await session_queries.insert_session(tx, placed)
-                due_base = await reserve_tail(
-                    tx,
-                    placed,
-                    row.price_base,
-                    purpose="price",
-                    now=row.opened_at,
-                    height=opening.view.head_height,
+                due_base = await core.ingest.books.reserve_tail(
+                    tx, placed, row.price_base, purpose="price", view=opening.view
                 )
                 await session_queries.set_due(tx, row.id, due_base)
         except AmountSpaceFull:

@@ -107,7 +107,9 @@ async def test_block_times_ahead_of_the_clock(front: Shopfront) -> None:
     """A header two hours ahead (Bitcoin allows it) neither expires a session nor makes its payment late."""
     session = await front.open_new()
     front.clock.ahead_secs = -7200
-    await front.mine(front.pay(session.due_base), secs=7200)
+    await front.mine(secs=7200)
+    assert (await front.session(session.id)).status is Status.PENDING
+    await front.mine(front.pay(session.due_base))
     await front.mine()
     after = await front.session(session.id)
     assert (after.status, after.flags) == (Status.PAID, frozenset())

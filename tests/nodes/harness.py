@@ -77,7 +77,7 @@ class TestNode(Protocol):
         """kill -9."""
 
 
-class _Process:
+class Process:
     """A child process whose stdout is read until it says where it listens, and drained afterwards."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -132,7 +132,7 @@ class _Process:
             pass
 
 
-class _WalletNode:
+class WalletNode:
     """What all nodes have in common: paying through the wallet."""
 
     def __init__(self, folder: Path, finality_depth: int) -> None:
@@ -141,7 +141,7 @@ class _WalletNode:
         self.finality_depth = finality_depth
         self._folder = folder
         self._port = 0
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self.wallet: DemoWallet
 
     async def pay_token(self, to: str, amount_base: int, sender: str | None = None) -> str:
@@ -180,7 +180,7 @@ class _WalletNode:
         self.wallet = await DemoWallet(url, self.usdt).__aenter__()
 
 
-class EmbeddedNode(_WalletNode, TestNode):
+class EmbeddedNode(WalletNode, TestNode):
     """The chain of `astrapayd demo` (py-evm). Survives `stop` and `kill` with all its blocks; its pool is lost."""
 
     chain_id = 1337
@@ -199,7 +199,7 @@ class EmbeddedNode(_WalletNode, TestNode):
             *("--chain-id", str(self.chain_id), "--finality-depth", str(self.finality_depth)),
         )
         package_root = str(ROOT / "plugins" / "evm")
-        self._process = await _Process.start(
+        self._process = await Process.start(
             sys.executable, "-m", "astrapayd_evm.demo.server", *command, *self._options, PYTHONPATH=package_root
         )
         ready = json.loads((await self._process.line_with(r"^\{.*\}$"))[0])
@@ -213,7 +213,7 @@ class EmbeddedNode(_WalletNode, TestNode):
         return await self.wallet.reorg_move(transaction)
 
 
-class AnvilNode(_WalletNode, TestNode):
+class AnvilNode(WalletNode, TestNode):
     """Foundry's anvil.
 
     Its quirks (1.7.1): no `removed` logs; a restart keeps the state file's chain, but a reorg cannot reach behind the
@@ -230,7 +230,7 @@ class AnvilNode(_WalletNode, TestNode):
 
     async def start(self) -> None:
         first = self._port == 0
-        self._process = await _Process.start(
+        self._process = await Process.start(
             *(str(self._binary), "--host", "127.0.0.1", "--port", str(self._port), "--chain-id", str(self.chain_id)),
             *("--no-mining", "--order", "fifo", "--slots-in-an-epoch", str(self.finality_depth // 2)),
             *("--state", str(self._folder / "anvil.json"), "--state-interval", "1", "--preserve-historical-states"),
@@ -253,7 +253,7 @@ class AnvilNode(_WalletNode, TestNode):
         await self._replace(branch)
         head = await self.wallet.request("eth_getTransactionByHash", transaction)
         assert head is None, "anvil kept the transaction"
-        return _keccak_hex(replacement)
+        return keccak_hex(replacement)
 
     async def reorg_move(self, transaction: str) -> MinedAt:
         preceding = await self.wallet.sign_preceding(transaction)
@@ -322,7 +322,7 @@ async def running(node: TestNode) -> AsyncIterator[TestNode]:
         await node.kill()
 
 
-def _keccak_hex(raw: str) -> str:
+def keccak_hex(raw: str) -> str:
     from eth_hash.auto import keccak
 
     return "0x" + bytes(keccak(bytes.fromhex(raw[2:]))).hex()

@@ -14,6 +14,8 @@ from astrapayd.sessions import Status
 from tests.nodes.harness import TestNode
 from tests.shop import COIN, USDT, Shop, a_shop
 
+GETH_TOO = True
+
 
 @pytest_asyncio.fixture
 async def shop(node: TestNode, tmp_path: Path) -> AsyncIterator[Shop]:
@@ -39,6 +41,10 @@ async def test_exact_token_payment(shop: Shop, node: TestNode) -> None:
     assert [p["tx"] for p in told["payments"]] == [tx]
     page = await shop.pay_page(asked.session_id)
     assert tx in page
+    story = await shop.run("session", "show", told["session"]["code"])
+    assert [change["revision"] for change in story["story"]] == [1, 2]
+    assert (await shop.run("payment", "list"))[0]["session"] == asked.session_id
+    assert (await shop.run("session", "list", "--status", "paid"))[0]["session"]["id"] == asked.session_id
     assert f"/r/{asked.session_id}" in page
 
 

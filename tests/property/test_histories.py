@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import shutil
 import tempfile
 from collections.abc import Coroutine
@@ -94,8 +95,9 @@ class Histories(RuleBasedStateMachine):
         late=st.sampled_from(["accept", "hold"]),
         tolerance=st.sampled_from(["0", "0.02"]),
         late_window_secs=st.sampled_from([7_200, 30 * 86_400]),
+        seed=st.integers(0, 2**32),
     )
-    def begin(self, **store: Any) -> None:
+    def begin(self, seed: int, **store: Any) -> None:
         self.store = store
         self.chain = FakeChain(
             ChainScript(genesis_height=GENESIS),
@@ -103,7 +105,7 @@ class Histories(RuleBasedStateMachine):
             final=Depth(FINAL, "6 blocks"),
         )
         self.script = self.chain.script
-        front = shopfront(self.folder, chain=self.chain, **store)
+        front = shopfront(self.folder, chain=self.chain, pick=random.Random(seed).randrange, **store)
         self.front: Shopfront = self.run(self.stack.enter_async_context(front))
         self.links = {price: self.run(self.front.link(price)) for price in ("25.00", "24.00", "0.50")}
 

@@ -156,15 +156,20 @@ def test_amount_that_is_none_makes_no_link(shop: Path, amount: str) -> None:
         (("webhook", "add", "ftp://shop.example/"), "http"),
         (("webhook", "add", "https://shop.example/", "--event", "session.payed"), "session.pa"),
         (("webhook", "remove", "whk_nothing"), "no webhook endpoint"),
-        (("webhook", "redeliver", "4711"), ""),
+        (("webhook", "redeliver", "4711"), "no delivery 4711"),
+        (("webhook", "deliveries", "whk_nothing"), "no webhook endpoint"),
+        (("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--max-uses", "9" * 30), "max_uses"),
+        (
+            ("link", "create", "--title", "x", "--amount", "1", "--currency", "USDT", "--expires-in", "999999w"),
+            "ten years",
+        ),
     ],
 )
 def test_mistakes_get_one_sentence_each(shop: Path, arguments: tuple[str, ...], sentence: str) -> None:
     result = run(*arguments, "--config", str(shop))
-    if sentence:
-        assert result.exit_code == 1, result.output
-        assert sentence in result.stderr
-        assert len(result.stderr.strip().splitlines()) == 1
+    assert result.exit_code == 1, result.output
+    assert sentence in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_failure_as_json_is_one_object_on_stderr(shop: Path) -> None:

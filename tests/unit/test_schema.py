@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import stat
 import subprocess
@@ -148,6 +149,25 @@ async def test_readers_see_the_last_commit_while_somebody_writes(database: Datab
         await tx.execute(text("UPDATE installation SET epoch = 77"))
         async with database.read() as connection:
             assert await connection.scalar(select(installation.c.epoch)) == 1
+
+
+async def test_writers_of_two_processes_wait_for_each_other(database: Database) -> None:
+    """Each reads first and writes later; both begin as writers, so that neither finds its reading outdated."""
+    assert database.path is not None
+    other = Database(f"sqlite:///{database.path}")
+
+    async def count_up(through: Database) -> None:
+        async with through.write() as tx:
+            epoch = await tx.scalar(select(installation.c.epoch)) or 0
+            await asyncio.sleep(0.001)
+            await tx.execute(installation.update().values(epoch=epoch + 1))
+
+    try:
+        await asyncio.gather(*(count_up(through) for through in (database, other) for _ in range(20)))
+        async with database.read() as connection:
+            assert await connection.scalar(select(installation.c.epoch)) == 41
+    finally:
+        await other.close()
 
 
 @pytest.mark.parametrize("amount", [0, 1, 2**53 + 1, 2**63, MAX_AMOUNT_BASE])
