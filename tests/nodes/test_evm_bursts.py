@@ -19,8 +19,6 @@ from astrapayd.sessions import Status
 from tests.nodes.harness import TestNode
 from tests.shop import USDT, Asked, Shop, a_shop
 
-GETH_TOO = True
-
 PAYMENTS = 200
 IN_ONE_TRANSACTION = 10
 BLOCKS = 5

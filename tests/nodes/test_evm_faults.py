@@ -22,8 +22,6 @@ from astrapayd_evm.demo.wallet import DemoWallet
 from tests.nodes.harness import EmbeddedNode, TestNode, running
 from tests.shop import USDT, Asked, Shop, a_shop
 
-GETH_TOO = True
-
 SETTINGS = "request_timeout_secs = 1.0\npoll_secs = 0.5"
 
 

@@ -13,8 +13,6 @@ from astrapayd_evm.demo.accounts import CUSTOMERS
 from tests.nodes.harness import TestNode
 from tests.shop import COIN, Shop, a_shop
 
-GETH_TOO = True
-
 FORWARDER = bytes.fromhex("600f600c600039600f6000f3" + "600060006000600034600035" + "5af100")
 """Creates a contract that sends whatever it is paid on to the address in its call data."""
 

@@ -12,8 +12,6 @@ from astrapayd_evm import address, derivation
 from tests.nodes.harness import TestNode
 from tests.shop import COIN, USDT, Shop, a_shop
 
-GETH_TOO = True
-
 XPUB = "xpub6DCoCpSuQZB2jawqnGMEPS63ePKWkwWPH4TU45Q7LPXWuNd8TMtVxRrgjtEshuqpK3mdhaWHPFsBngh5GFZaM6si3yZdUsT8ddYM3PwnATt"
 
 

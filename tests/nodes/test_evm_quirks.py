@@ -19,8 +19,6 @@ from astrapayd_evm.rpc import NodeRpc
 from tests.nodes.harness import TestNode
 from tests.shop import USDT, Shop, a_shop
 
-GETH_TOO = True
-
 OURS = "0x" + "5a" * 20
 
 

@@ -12,8 +12,6 @@ from astrapayd.money import Asset
 from astrapayd.testing import CHECKS, Check
 from tests.nodes.harness import TestNode
 
-GETH_TOO = True
-
 OURS, OTHER = "0x" + "5a" * 20, "0x" + "6b" * 20
 
 

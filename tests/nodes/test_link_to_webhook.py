@@ -14,8 +14,6 @@ from astrapayd.sessions import Status
 from tests.nodes.harness import TestNode
 from tests.shop import COIN, USDT, Shop, a_shop
 
-GETH_TOO = True
-
 
 @pytest_asyncio.fixture
 async def shop(node: TestNode, tmp_path: Path) -> AsyncIterator[Shop]:
