@@ -123,6 +123,7 @@ async def said_by_doctor(shop: Shop) -> list[dict[str, str]]:
     return found
 
 
+@pytest.mark.parametrize("node", ["embedded"], indirect=True)  # nothing here asks the node
 @pytest.mark.parametrize(
     ("text", "place"),
     [
@@ -136,6 +137,7 @@ async def test_malformed_configuration(shop: Shop, text: str, place: str) -> Non
     assert place in await refused(shop, "run")
 
 
+@pytest.mark.parametrize("node", ["embedded"], indirect=True)  # nothing here asks the node
 @pytest.mark.parametrize("amount", ["0", "0.00", "-5", "25.001", "1e3", "1,000", "abc", "", "9" * 90, "٢٥"])
 async def test_amount_that_is_none(shop: Shop, amount: str) -> None:
     before = shop.core.database.path
