@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from tests.nodes.harness import AnvilNode, EmbeddedNode, GethNode, TestNode, run
 MAKERS: dict[str, Callable[[Path], TestNode]] = {"embedded": EmbeddedNode, "anvil": AnvilNode, "geth": GethNode}
 
 
-@pytest.fixture(params=MAKERS)
+# geth joins on request until a run of everything over it was seen green (docs/dev/status.md): ASTRAPAYD_GETH=1.
+IN_TURN = [name for name in MAKERS if name != "geth" or os.environ.get("ASTRAPAYD_GETH") == "1"]
+
+
+@pytest.fixture(params=IN_TURN)
 async def node(request: pytest.FixtureRequest, tmp_path: Path, took_part: Any, missing: Any) -> AsyncIterator[TestNode]:
-    """A running node with a fresh chain: once embedded, once anvil, once geth."""
+    """A running node with a fresh chain: once embedded, once anvil, on request once geth."""
     async for one in _running(request.param, tmp_path, took_part, missing):
         yield one
 
