@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.nodes.harness import AnvilNode, EmbeddedNode, GethNode, TestNode, running
+from tests.nodes.harness import IN_TURN, AnvilNode, EmbeddedNode, GethNode, TestNode, running
 
 MAKERS: dict[str, Callable[[Path], TestNode]] = {"embedded": EmbeddedNode, "anvil": AnvilNode, "geth": GethNode}
-
-
-# geth joins on request until a run of everything over it was seen green (docs/dev/status.md): ASTRAPAYD_GETH=1.
-IN_TURN = [name for name in MAKERS if name != "geth" or os.environ.get("ASTRAPAYD_GETH") == "1"]
 
 
 @pytest.fixture(params=IN_TURN)

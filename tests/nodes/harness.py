@@ -5,9 +5,24 @@ Blocks are mined only when a test says so. A payment is sent by `pay_*` and is o
 
 from __future__ import annotations
 
+import os
+
 from tests.nodes.anvil import AnvilNode
 from tests.nodes.embedded import EmbeddedNode
 from tests.nodes.geth import GethNode
 from tests.nodes.protocol import CONTRACTS, CUSTOMER_BASE, ROOT, TestNode, running
 
-__all__ = ["CONTRACTS", "CUSTOMER_BASE", "ROOT", "AnvilNode", "EmbeddedNode", "GethNode", "TestNode", "running"]
+__all__ = [
+    "CONTRACTS",
+    "CUSTOMER_BASE",
+    "IN_TURN",
+    "ROOT",
+    "AnvilNode",
+    "EmbeddedNode",
+    "GethNode",
+    "TestNode",
+    "running",
+]
+
+IN_TURN = ["embedded", "anvil", *(["geth"] if os.environ.get("ASTRAPAYD_GETH") == "1" else [])]
+"""The nodes of a run. geth joins on request until a run of everything over it was seen green (docs/dev/status.md)."""

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from astrapayd_evm.demo.accounts import CUSTOMERS, OWNER
 from astrapayd_evm.demo.token import TRANSFER_TOPIC
 from astrapayd_evm.demo.wallet import NodeRefused
-from tests.nodes.harness import CONTRACTS, CUSTOMER_BASE, TestNode
+from tests.nodes.harness import CONTRACTS, CUSTOMER_BASE, IN_TURN, TestNode
 
 SHOP = "0x" + "42" * 20
 OTHER_SHOP = "0x" + "43" * 20
@@ -155,7 +155,7 @@ async def test_errors_have_the_codes_of_json_rpc(node: TestNode) -> None:
 
 
 # anvil has answers of its own.
-@pytest.mark.parametrize("node", ["embedded", "geth"], indirect=True)
+@pytest.mark.parametrize("node", [name for name in IN_TURN if name != "anvil"], indirect=True)
 async def test_malformed_messages_and_batches(node: TestNode) -> None:
     async with connect(node.url) as websocket:
 
