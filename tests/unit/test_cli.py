@@ -20,6 +20,9 @@ from tests.unit.cli_reference import PAGE, leaves, reference
 
 ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"  # EIP-55's first example
 LEAVES = list(leaves(cli))
+structlog.reset_defaults()  # listing the commands loads plugins, and sets logging up first
+logging.getLogger().handlers.clear()
+logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture
@@ -35,10 +38,10 @@ def shop(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """Commands set logging up for their process, which here is everybody's."""
-    before, root = structlog.get_config(), logging.getLogger()
+    root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
-    structlog.configure(**before)
+    structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
 
