@@ -20,6 +20,7 @@ from astrapayd.db import outbox
 from astrapayd.db import reservations as reservation_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
+from astrapayd.db.outbox import NewEvent
 from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow
 from astrapayd.event_data import amount_text, session_data
@@ -188,20 +189,13 @@ class Bookkeeping:
     ) -> None:
         chain = self._registry[row.chain]
         data = session_data(row, credit_rows, chain, view.head_height, row.paid_at)
+        new = []
         for event in events:
             body = data
             if event.transfer_id is not None:
                 body = {**data, "payment": next(p for p in data["payments"] if p["id"] == event.transfer_id)}
-            await outbox.append_event(
-                tx,
-                type=event.type,
-                store=row.store,
-                subject=row.id,
-                about=event.transfer_id or "",
-                ordinal=event.ordinal,
-                created_at=self._now(),
-                data=body,
-            )
+            new.append(NewEvent(event.type, row.id, event.ordinal, body, about=event.transfer_id or ""))
+        await outbox.append_events(tx, new, store=row.store, created_at=self._now())
 
     async def _reserve_rest(self, tx: AsyncConnection, row: SessionRow, view: ChainView) -> None:
         """An underpaid session on a shared address gets an exact amount for the rest, with a tail of its own."""

@@ -164,8 +164,11 @@ class Dispatcher:
         plugins = self._plugins.event_plugins
         if not self._ended:
             async with self._database.read() as connection:
-                if not await outbox.anything_due(connection, now=now, plugins=plugins):
-                    return False
+                due = await outbox.due_subjects(
+                    connection, now=now, plugins=plugins, limit=len(self._busy_subjects) + 1
+                )
+            if due <= self._busy_subjects:
+                return False  # the lock of the one writer is left to those who have something to write
         ended, self._ended = self._ended, []
         try:
             async with self._database.write() as tx:
@@ -226,9 +229,9 @@ class Dispatcher:
             due = await outbox.find_due(tx, now=now, plugins=plugins, busy=room.full, limit=limit)
             # A subject that is under way here is claimed in the database too; but an earlier event of it that
             # somebody sends again meanwhile is not, and must wait.
-            free = [one for one in due if (one.subscription_id, one.subject) not in self._busy_subjects]
+            free = [one for one in due if (one.subscription_id, one.event.subject) not in self._busy_subjects]
             gone = [one.delivery_id for one in free if one.superseded]
-            taken = [one.delivery_id for one in free if not one.superseded and room.take(one.subscription_id)]
+            taken = [one for one in free if not one.superseded and room.take(one.subscription_id)]
             await outbox.set_aside(tx, gone, now=now)
             claims += await outbox.claim(tx, taken, until=until)
             moved = moved or bool(gone or taken)

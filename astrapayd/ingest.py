@@ -21,6 +21,7 @@ from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
 from astrapayd.db.chains import AddressRow
 from astrapayd.db.engine import Database
+from astrapayd.db.outbox import NewEvent
 from astrapayd.db.transfers import TransferRow
 from astrapayd.event_data import unmatched_data
 from astrapayd.events import EventType
@@ -219,16 +220,14 @@ class Ingest:
     ) -> None:
         asset = self._registry.asset(row.asset)
         told = replace(row, reason=verdict.reason, candidates=verdict.candidates)
-        await outbox.append_event(
-            tx,
-            type=EventType.TRANSFER_UNMATCHED,
-            store=address.store,
-            subject=row.id,
+        new = NewEvent(
+            EventType.TRANSFER_UNMATCHED,
+            row.id,
+            0,
+            unmatched_data(told, asset, chain, address.address),
             about=row.block_hash or "",  # mined again elsewhere, it is told again if the reason changed
-            ordinal=0,
-            created_at=self._now(),
-            data=unmatched_data(told, asset, chain, address.address),
         )
+        await outbox.append_events(tx, [new], store=address.store, created_at=self._now())
 
     async def _forget_final(self, tx: AsyncConnection, chain: Chain, view: ChainView) -> None:
         """Keep every block that may still be disconnected, and one final block below as an anchor."""

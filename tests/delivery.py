@@ -13,6 +13,7 @@ from astrapayd.chains import ChainRegistry
 from astrapayd.config import Config, DatabaseSection, ServerSection, StoreSection
 from astrapayd.db import migrate, outbox
 from astrapayd.db.engine import Database
+from astrapayd.db.outbox import NewEvent
 from astrapayd.db.tables import installation, subscriptions
 from astrapayd.events import Event, EventType
 from astrapayd.hookspecs import Accepted, Delivery, Outcome
@@ -77,9 +78,8 @@ async def append(
 ) -> Event:
     """One committed event of the store ``shop``."""
     async with database.write() as tx:
-        return await outbox.append_event(
-            tx, type=type, store="shop", subject=subject, ordinal=ordinal, created_at=NOW, data={"n": ordinal}
-        )
+        new = NewEvent(type, subject, ordinal, {"n": ordinal})
+        return (await outbox.append_events(tx, [new], store="shop", created_at=NOW))[0]
 
 
 Receiver = Callable[[Event, Delivery], Awaitable[Outcome]]

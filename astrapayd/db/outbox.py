@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Row, exists, insert, or_, select, update
+from sqlalchemy import BigInteger, Row, Select, bindparam, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.engine import DatabaseError
@@ -39,13 +39,40 @@ class AttemptOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class NewEvent:
+    """What is to be told.
+
+    ``ordinal`` tells apart events of one type and subject (a session's revision), ``about`` those of one ordinal that
+    concern different things (a session's payments). ``data`` is what orjson can write; ``docs/events.md`` has the
+    shapes.
+    """
+
+    type: EventType
+    subject: str
+    ordinal: int
+    data: Mapping[str, Any]
+    about: str = ""
+
+    @property
+    def id(self) -> str:
+        """The same for the same news, however often it is told."""
+        return event_id(self.subject, f"{self.type}:{self.about}" if self.about else self.type, self.ordinal)
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery whose turn it is. ``superseded``: its subscription has accepted a later event of the subject."""
+    """A delivery whose turn it is, after ``attempts`` that failed.
+
+    ``superseded``: its subscription has accepted a later event of the subject.
+    """
 
     delivery_id: int
     subscription_id: int
-    subject: str
+    plugin: str
+    target: str
+    attempts: int
     superseded: bool
+    event: Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,113 +102,103 @@ class Attempt:
 # -- writing events -----------------------------------------------------------------------------------------------
 
 
-async def append_event(
-    tx: AsyncConnection,
-    *,
-    type: EventType,
-    store: str,
-    subject: str,
-    about: str = "",
-    ordinal: int,
-    created_at: int,
-    data: Mapping[str, Any],
-) -> Event:
-    """Write one event with frozen bytes, and one delivery for each active subscription that asked for it.
-
-    ``ordinal`` tells apart events of one type and subject (a session's revision), ``about`` those of one ordinal that
-    concern different things (a session's payments). Appending the same (subject, type, about, ordinal) again answers
-    the event as it was first written and tells nobody a second time.
+async def append_events(tx: AsyncConnection, new: Sequence[NewEvent], *, store: str, created_at: int) -> list[Event]:
+    """Write events with frozen bytes, in this order, and a delivery of each for every active subscription that asked
+    for it. One that was told before is answered as it was first written, and nobody is told a second time.
 
     The sequence is taken under a row lock that lasts until commit, so that numbers become visible in order: whoever
     reads after sequence N never finds a smaller one later. Nothing slow belongs after this call in a transaction.
 
-    :param tx: a write transaction; the event exists when it commits.
+    :param tx: a write transaction; the events exist when it commits.
     :param created_at: Unix seconds.
-    :param data: what orjson can write; see ``docs/events.md`` for the shapes.
     :raises DatabaseError: if the installation row is missing.
     """
-    event, is_new = await _write_event(
-        tx, type=type, store=store, subject=subject, about=about, ordinal=ordinal, created_at=created_at, data=data
-    )
-    if is_new:
-        rows = await tx.execute(
+    written, fresh = await _write_events(tx, new, store=store, created_at=created_at)
+    if fresh:
+        subscribed = await tx.execute(
             select(subscriptions.c.id, subscriptions.c.event_types)
             .where(subscriptions.c.active, subscriptions.c.store.in_(("", store)))
             .order_by(subscriptions.c.id)
         )
-        wanted = [row.id for row in rows if not row.event_types or type in row.event_types]
-        await _add_deliveries(tx, event, wanted)
-    return event
+        rows = subscribed.all()
+        pairs = [(e, row.id) for e in fresh for row in rows if not row.event_types or e.type in row.event_types]
+        await _add_deliveries(tx, pairs)
+    return written
 
 
 async def append_event_for(
-    tx: AsyncConnection,
-    subscription_id: int,
-    *,
-    type: EventType,
-    store: str,
-    subject: str,
-    ordinal: int,
-    created_at: int,
-    data: Mapping[str, Any],
+    tx: AsyncConnection, subscription_id: int, new: NewEvent, *, store: str, created_at: int
 ) -> int:
-    """As :func:`append_event`, but for one subscription, whatever it asked for (a test). Answers the delivery's id."""
-    event, _ = await _write_event(
-        tx, type=type, store=store, subject=subject, ordinal=ordinal, created_at=created_at, data=data
-    )
-    await _add_deliveries(tx, event, [subscription_id])
+    """As :func:`append_events`, but for one subscription, whatever it asked for (a test). Answers the delivery's id."""
+    (event,), _ = await _write_events(tx, [new], store=store, created_at=created_at)
+    await _add_deliveries(tx, [(event, subscription_id)])
     of_event = (deliveries.c.sequence == event.sequence, deliveries.c.subscription_id == subscription_id)
     return int((await tx.execute(select(deliveries.c.id).where(*of_event))).scalar_one())
 
 
-async def _write_event(
-    tx: AsyncConnection,
-    *,
-    type: EventType,
-    store: str,
-    subject: str,
-    about: str = "",
-    ordinal: int,
-    created_at: int,
-    data: Mapping[str, Any],
-) -> tuple[Event, bool]:
-    # The update comes first: it is the lock. Of two writers the second waits here, and then sees the first's event.
-    locked = await tx.execute(update(installation).values(last_sequence=installation.c.last_sequence + 1))
-    if locked.rowcount != 1:
-        raise DatabaseError("the database has no installation row: run astrapayd db upgrade")
-    id = event_id(subject, f"{type}:{about}" if about else type, ordinal)
-    known = (await tx.execute(select(events).where(events.c.id == id))).one_or_none()
-    if known is not None:
-        await tx.execute(update(installation).values(last_sequence=installation.c.last_sequence - 1))
-        return _event(known), False
-    sequence = int((await tx.execute(select(installation.c.last_sequence))).scalar_one())
-    event = Event(
-        id=id,
-        sequence=sequence,
-        type=type,
-        store=store,
-        subject=subject,
-        created_at=created_at,
-        body=envelope(
-            id=id, sequence=sequence, type=type, created_at=created_at, store=store, subject=subject, data=data
-        ),
-    )
-    await tx.execute(
-        insert(events).values(
-            sequence=sequence,
-            id=id,
-            type=type.value,
-            store=store,
-            subject=subject,
-            created_at=created_at,
-            body=event.body,
+async def _write_events(
+    tx: AsyncConnection, new: Sequence[NewEvent], *, store: str, created_at: int
+) -> tuple[list[Event], list[Event]]:
+    """All as they stand now, and those among them that were not there before."""
+    if not new:
+        return [], []
+    # The update comes first: it is the lock. Of two writers the second waits here, and then sees the first's events.
+    last = await _take_numbers(tx, len(new))
+    known = {
+        row.id: _event(row) for row in await tx.execute(select(events).where(events.c.id.in_({n.id for n in new})))
+    }
+    if known:
+        last = await _take_numbers(tx, -sum(one.id in known for one in new))
+    unknown = [one for one in new if one.id not in known]
+    fresh = [
+        _new_event(one, sequence, store=store, created_at=created_at)
+        for sequence, one in enumerate(unknown, last - len(unknown) + 1)
+    ]
+    if fresh:
+        await tx.execute(
+            insert(events),
+            [
+                {
+                    "sequence": event.sequence,
+                    "id": event.id,
+                    "type": event.type.value,
+                    "store": store,
+                    "subject": event.subject,
+                    "created_at": created_at,
+                    "body": event.body,
+                }
+                for event in fresh
+            ],
         )
+    stand = known | {event.id: event for event in fresh}
+    return [stand[one.id] for one in new], fresh
+
+
+async def _take_numbers(tx: AsyncConnection, count: int) -> int:
+    """The last sequence after ``count`` more (or fewer) were taken."""
+    column = installation.c.last_sequence
+    taken = await tx.execute(update(installation).values(last_sequence=column + count).returning(column))
+    last = taken.scalar_one_or_none()
+    if last is None:
+        raise DatabaseError("the database has no installation row: run astrapayd db upgrade")
+    return int(last)
+
+
+def _new_event(new: NewEvent, sequence: int, *, store: str, created_at: int) -> Event:
+    body = envelope(
+        id=new.id,
+        sequence=sequence,
+        type=new.type,
+        created_at=created_at,
+        store=store,
+        subject=new.subject,
+        data=new.data,
     )
-    return event, True
+    return Event(new.id, sequence, new.type, store, new.subject, created_at, body)
 
 
-async def _add_deliveries(tx: AsyncConnection, event: Event, subscription_ids: Sequence[int]) -> None:
-    if not subscription_ids:
+async def _add_deliveries(tx: AsyncConnection, wanted: Sequence[tuple[Event, int]]) -> None:
+    if not wanted:
         return
     await tx.execute(
         insert(deliveries),
@@ -194,7 +211,7 @@ async def _add_deliveries(tx: AsyncConnection, event: Event, subscription_ids: S
                 "attempts": 0,
                 "next_attempt_at": _AT_ONCE,
             }
-            for subscription_id in subscription_ids
+            for event, subscription_id in wanted
         ],
     )
 
@@ -202,11 +219,12 @@ async def _add_deliveries(tx: AsyncConnection, event: Event, subscription_ids: S
 # -- the dispatcher's side ----------------------------------------------------------------------------------------
 
 
-async def anything_due(connection: AsyncConnection, *, now: int, plugins: Collection[str]) -> bool:
-    """Whether :func:`find_due` may find something: a look that takes no lock."""
-    d, s = deliveries, subscriptions
-    due = select(d.c.id).join(s, s.c.id == d.c.subscription_id).where(*_is_due(now), s.c.plugin.in_(plugins))
-    return (await connection.execute(due.limit(1))).first() is not None
+async def due_subjects(
+    connection: AsyncConnection, *, now: int, plugins: Collection[str], limit: int
+) -> set[tuple[int, str]]:
+    """Up to ``limit`` (subscription, subject) that :func:`find_due` may answer: a look that takes no lock."""
+    rows = await connection.execute(_DUE_SUBJECTS, {"now": now, "plugins": list(plugins), "limit": limit})
+    return {(row.subscription_id, row.subject) for row in rows}
 
 
 async def find_due(
@@ -222,64 +240,34 @@ async def find_due(
     :param plugins: those that can be called; the deliveries of others wait.
     :param busy: subscriptions that take no more at the moment.
     """
-    d, s, e = deliveries, subscriptions, events
-    earlier, later = deliveries.alias("earlier"), deliveries.alias("later")
-    waits = exists().where(
-        earlier.c.subscription_id == d.c.subscription_id,
-        earlier.c.subject == d.c.subject,
-        earlier.c.state == DeliveryState.PENDING,
-        earlier.c.sequence < d.c.sequence,
-        # What is forced keeps order among itself only: an old event sent again must not hold up new ones.
-        earlier.c.forced == d.c.forced,
-    )
-    superseded = exists().where(
-        later.c.subscription_id == d.c.subscription_id,
-        later.c.subject == d.c.subject,
-        later.c.state == DeliveryState.ACCEPTED,
-        later.c.sequence > d.c.sequence,
-        ~d.c.forced,
-    )
-    statement = (
-        select(d.c.id, d.c.subscription_id, d.c.subject, superseded.label("superseded"))
-        .join(s, s.c.id == d.c.subscription_id)
-        .join(e, e.c.sequence == d.c.sequence)
-        .where(
-            *_is_due(now),
-            s.c.plugin.in_(plugins),
-            d.c.subscription_id.not_in(busy),
-            e.c.type.in_([known.value for known in EventType]),  # one of a newer version's waits for that version
-            ~waits,
+    found = await tx.execute(_FIND_DUE, {"now": now, "plugins": list(plugins), "busy": list(busy), "limit": limit})
+    return [
+        Due(
+            row.delivery_id,
+            row.subscription_id,
+            row.plugin,
+            row.target,
+            row.attempts,
+            bool(row.superseded),
+            _event(row),
         )
-        .order_by(d.c.next_attempt_at, d.c.id)
-        .limit(limit)
-        .with_for_update(of=d, skip_locked=True)  # PostgreSQL; SQLite has one writer and says nothing here
-    )
-    return [Due(row.id, row.subscription_id, row.subject, bool(row.superseded)) for row in await tx.execute(statement)]
+        for row in found
+    ]
 
 
-async def claim(tx: AsyncConnection, delivery_ids: Sequence[int], *, until: int) -> list[Claim]:
-    """Take deliveries and count the attempt before it is made, in the given order.
+async def claim(tx: AsyncConnection, due: Sequence[Due], *, until: int) -> list[Claim]:
+    """Take deliveries that :func:`find_due` found in this transaction, and count the attempt before it is made.
 
     So one that brings the process down is still counted, and the next waits its turn. Until ``until`` (Unix seconds)
     no other worker takes them.
     """
-    d, s, e = deliveries, subscriptions, events
-    if not delivery_ids:
-        return []
-    await tx.execute(update(d).where(d.c.id.in_(delivery_ids)).values(attempts=d.c.attempts + 1, claimed_until=until))
-    rows = await tx.execute(
-        select(d.c.id.label("delivery_id"), d.c.subscription_id, d.c.attempts, s.c.plugin, s.c.target, *e.c)
-        .join(s, s.c.id == d.c.subscription_id)
-        .join(e, e.c.sequence == d.c.sequence)
-        .where(d.c.id.in_(delivery_ids))
-    )
-    claims = {
-        row.delivery_id: Claim(
-            row.delivery_id, row.subscription_id, row.plugin, row.target, row.attempts, event=_event(row)
-        )
-        for row in rows
-    }
-    return [claims[delivery_id] for delivery_id in delivery_ids]
+    d = deliveries
+    if due:
+        ids = [one.delivery_id for one in due]
+        await tx.execute(update(d).where(d.c.id.in_(ids)).values(attempts=d.c.attempts + 1, claimed_until=until))
+    return [
+        Claim(one.delivery_id, one.subscription_id, one.plugin, one.target, one.attempts + 1, one.event) for one in due
+    ]
 
 
 async def set_aside(tx: AsyncConnection, delivery_ids: Sequence[int], *, now: int) -> None:
@@ -372,14 +360,73 @@ async def subscribed_plugins(connection: AsyncConnection) -> set[str]:
     return {row.plugin for row in rows}
 
 
-def _is_due(now: int) -> tuple[Any, ...]:
+def _due_subjects() -> Select[Any]:
     d, s = deliveries, subscriptions
+    return (
+        select(d.c.subscription_id, d.c.subject)
+        .distinct()
+        .join(s, s.c.id == d.c.subscription_id)
+        .where(*_is_due())
+        .limit(bindparam("limit"))
+    )
+
+
+def _find_due() -> Select[Any]:
+    d, s, e = deliveries, subscriptions, events
+    earlier, later = deliveries.alias("earlier"), deliveries.alias("later")
+    waits = exists().where(
+        earlier.c.subscription_id == d.c.subscription_id,
+        earlier.c.subject == d.c.subject,
+        earlier.c.state == DeliveryState.PENDING,
+        earlier.c.sequence < d.c.sequence,
+        # What is forced keeps order among itself only: an old event sent again must not hold up new ones.
+        earlier.c.forced == d.c.forced,
+    )
+    superseded = exists().where(
+        later.c.subscription_id == d.c.subscription_id,
+        later.c.subject == d.c.subject,
+        later.c.state == DeliveryState.ACCEPTED,
+        later.c.sequence > d.c.sequence,
+        ~d.c.forced,
+    )
+    return (
+        select(
+            d.c.id.label("delivery_id"),
+            d.c.subscription_id,
+            d.c.attempts,
+            s.c.plugin,
+            s.c.target,
+            superseded.label("superseded"),
+            *e.c,
+        )
+        .join(s, s.c.id == d.c.subscription_id)
+        .join(e, e.c.sequence == d.c.sequence)
+        .where(
+            *_is_due(),
+            d.c.subscription_id.not_in(bindparam("busy", expanding=True)),
+            e.c.type.in_([known.value for known in EventType]),  # one of a newer version's waits for that version
+            ~waits,
+        )
+        .order_by(d.c.next_attempt_at, d.c.id)
+        .limit(bindparam("limit"))
+        .with_for_update(of=d, skip_locked=True)  # PostgreSQL; SQLite has one writer and says nothing here
+    )
+
+
+def _is_due() -> tuple[Any, ...]:
+    d, s, now = deliveries, subscriptions, bindparam("now", type_=BigInteger)
     return (
         d.c.state == DeliveryState.PENDING,
         d.c.next_attempt_at <= now,
         or_(d.c.claimed_until.is_(None), d.c.claimed_until <= now),  # a claim outlives its worker only so long
         s.c.active,
+        s.c.plugin.in_(bindparam("plugins", expanding=True)),
     )
+
+
+# Built once: they run for every event of every subscription, and building them takes longer than the database does.
+_DUE_SUBJECTS: Final = _due_subjects()
+_FIND_DUE: Final = _find_due()
 
 
 def _event(row: Row[Any]) -> Event:

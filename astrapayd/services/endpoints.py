@@ -16,7 +16,7 @@ from astrapayd.db import endpoints as queries
 from astrapayd.db import outbox
 from astrapayd.db.endpoints import DeliveryRow, EndpointRow
 from astrapayd.db.engine import Database, uninterrupted
-from astrapayd.db.outbox import DeliveryState
+from astrapayd.db.outbox import DeliveryState, NewEvent
 from astrapayd.events import EventType
 from astrapayd.hookspecs import Endpoint
 from astrapayd.ids import new_id
@@ -166,17 +166,11 @@ async def send_test(core: Core, endpoint_id: str) -> int:
         endpoint = await _existing(tx, endpoint_id)
         if not endpoint.active:
             raise EndpointError("the endpoint is switched off since it answered 410: enable it first")
-        return await outbox.append_event_for(
-            tx,
-            endpoint.subscription_id,
-            type=EventType.WEBHOOK_TEST,
-            store=endpoint.store,
-            # A subject of its own: a test neither waits for what came before it nor holds up what comes after.
-            subject=new_id("test"),
-            ordinal=1,
-            created_at=now,
-            data={"endpoint": {"id": endpoint.id, "url": endpoint.url}},
+        # A subject of its own: a test neither waits for what came before it nor holds up what comes after.
+        test = NewEvent(
+            EventType.WEBHOOK_TEST, new_id("test"), 1, {"endpoint": {"id": endpoint.id, "url": endpoint.url}}
         )
+        return await outbox.append_event_for(tx, endpoint.subscription_id, test, store=endpoint.store, created_at=now)
 
 
 async def list_deliveries(

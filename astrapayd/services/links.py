@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from astrapayd.db import links as link_queries
 from astrapayd.db import outbox
 from astrapayd.db import sessions as session_queries
+from astrapayd.db.outbox import NewEvent
 from astrapayd.events import EventType, iso_time
 from astrapayd.ids import new_id
 from astrapayd.links import (
@@ -60,15 +61,8 @@ async def create_link(core: Core, draft: LinkDraft, *, source: str) -> Link:
                 await link_queries.insert_link(tx, link)
         except IntegrityError:
             raise DraftError([FieldProblem("slug", f"{link.slug!r} is taken: choose another")]) from None
-        await outbox.append_event(
-            tx,
-            type=EventType.LINK_CREATED,
-            store=link.store,
-            subject=link.id,
-            ordinal=link.revision,
-            created_at=now,
-            data={"link": link_data(core, link)},
-        )
+        created = NewEvent(EventType.LINK_CREATED, link.id, link.revision, {"link": link_data(core, link)})
+        await outbox.append_events(tx, [created], store=link.store, created_at=now)
     return link
 
 

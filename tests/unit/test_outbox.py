@@ -12,6 +12,7 @@ from sqlalchemy import func, select, update
 
 from astrapayd.db import outbox
 from astrapayd.db.engine import Database, DatabaseError
+from astrapayd.db.outbox import NewEvent
 from astrapayd.db.tables import deliveries, events, installation, subscriptions
 from astrapayd.events import EventType, event_id
 from tests.delivery import NOW, append, fresh_database, subscribe
@@ -30,7 +31,7 @@ async def claim(
     async with database.write() as tx:
         due = await outbox.find_due(tx, now=now, plugins={"webhooks"}, busy=busy, limit=limit)
         await outbox.set_aside(tx, [one.delivery_id for one in due if one.superseded], now=now)
-        return await outbox.claim(tx, [one.delivery_id for one in due if not one.superseded], until=now + 60)
+        return await outbox.claim(tx, [one for one in due if not one.superseded], until=now + 60)
 
 
 async def finish(database: Database, claimed: outbox.Claim, outcome: str, at: int = NOW) -> None:
@@ -93,14 +94,27 @@ async def test_appending_again_changes_nothing(database: Database) -> None:
         assert (await connection.execute(select(func.count()).select_from(deliveries))).scalar_one() == 2
 
 
+async def test_events_told_again_among_new_ones(database: Database) -> None:
+    await subscribe(database, "all")
+    first = await append(database, ordinal=1)
+    told = [NewEvent(EventType.SESSION_PAID, "ses_1", ordinal, {"n": "changed"}) for ordinal in (2, 1, 3)]
+    async with database.write() as tx:
+        second, again, third = await outbox.append_events(tx, told, store="shop", created_at=NOW + 1)
+    assert again == first  # as it was first written
+    assert (second.sequence, third.sequence) == (first.sequence + 1, first.sequence + 2)
+    async with database.read() as connection:
+        told_of = await connection.execute(select(deliveries.c.sequence).order_by("sequence"))
+        assert list(told_of.scalars()) == [1, 2, 3]
+    assert (await append(database, ordinal=4)).sequence == third.sequence + 1
+
+
 async def test_a_rolled_back_event_leaves_no_gap(database: Database) -> None:
     await append(database)
 
     async def cut_off() -> None:
         async with database.write() as tx:
-            await outbox.append_event(
-                tx, type=EventType.SESSION_PAID, store="shop", subject="ses_2", ordinal=1, created_at=NOW, data={}
-            )
+            paid = NewEvent(EventType.SESSION_PAID, "ses_2", 1, {})
+            await outbox.append_events(tx, [paid], store="shop", created_at=NOW)
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):
@@ -162,8 +176,10 @@ async def test_a_missing_plugin_waits(database: Database) -> None:
     await append(database)
     assert await claim(database) == []
     async with database.read() as connection:
-        assert not await outbox.anything_due(connection, now=NOW, plugins={"webhooks"})
-        assert await outbox.anything_due(connection, now=NOW, plugins={"webhooks", "shop-of-tomorrow"})
+        waiting = await outbox.due_subjects(connection, now=NOW, plugins={"webhooks"}, limit=9)
+        assert waiting == set()
+        with_it = await outbox.due_subjects(connection, now=NOW, plugins={"webhooks", "shop-of-tomorrow"}, limit=9)
+        assert {subject for _, subject in with_it} == {"ses_1"}
         assert await outbox.subscribed_plugins(connection) == {"shop-of-tomorrow"}
 
 
@@ -247,8 +263,7 @@ async def test_an_event_for_one_subscription_only(database: Database) -> None:
     await subscribe(database, "all")
     one = await subscribe(database, "one", types=["session.final"])
     async with database.write() as tx:
-        delivery = await outbox.append_event_for(
-            tx, one, type=EventType.NODE_DOWN, store="", subject="x", ordinal=1, created_at=NOW, data={}
-        )
+        down = NewEvent(EventType.NODE_DOWN, "x", 1, {})
+        delivery = await outbox.append_event_for(tx, one, down, store="", created_at=NOW)
     (claimed,) = await claim(database)
     assert (claimed.delivery_id, claimed.subscription_id) == (delivery, one)
