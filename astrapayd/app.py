@@ -32,6 +32,7 @@ from astrapayd.sdnotify import Notifier
 from astrapayd.services.chains import ChainNodes, ask_nodes
 from astrapayd.services.core import Core
 from astrapayd.services.endpoints import StoredEndpoints
+from astrapayd.services.vetting import Vetting
 from astrapayd.watching import ChainWatch
 from astrapayd.web.routes import RouteRegistry
 from astrapayd.web.site import admin_site, public_site
@@ -74,7 +75,9 @@ def assemble(config_path: Path, *, plugins: Mapping[str, object] | None = None) 
     allowances = {
         store_id: Allowance(store.allowance, store.allowance_percent) for store_id, store in config.stores.items()
     }
-    return Assembly(Core(config, registry, database, Ingest(database, registry, allowances, _now), _now), host)
+    return Assembly(
+        Core(config, registry, database, Ingest(database, registry, allowances, _now), Vetting(_now), _now), host
+    )
 
 
 def _now() -> int:
@@ -161,8 +164,8 @@ async def _synchronise_addresses(core: Core, tx: AsyncConnection, chain_id: str)
         )
         for address, owner in foreign.items()
     ]
-    rows = await chain_queries.load_addresses(tx, chain_id)
-    for address in configured.keys() & rows.keys():
+    rows = await chain_queries.load_addresses(tx, chain_id, configured)
+    for address in rows:
         for asset in chain.assets.values():
             bound = await chain_queries.bound_tail_space(tx, rows[address].id, asset)
             if bound not in (None, (asset.price_decimals, asset.tail_digits)):

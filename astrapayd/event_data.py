@@ -1,15 +1,17 @@
-"""The ``data`` of events about sessions and transfers, as ``docs/events.md`` shows it. Pure."""
+"""The ``data`` of events about sessions, transfers and balances, as ``docs/events.md`` shows it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from astrapayd.balances import Rise
 from astrapayd.chains import Chain
 from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow, TransferRow
 from astrapayd.events import iso_time
 from astrapayd.money import Asset, format_amount
+from astrapayd.transfers import BlockRef
 
 
 def session_data(
@@ -75,6 +77,20 @@ def unmatched_data(transfer: TransferRow, asset: Asset, chain: Chain, address: s
             "block": block_data(transfer),
             "reason": transfer.reason,
             "candidates": [{"session": c.session_id, "reason": c.reason} for c in transfer.candidates],
+        }
+    }
+
+
+def unexplained_data(rise: Rise, coin: Asset, chain: Chain, sessions: Sequence[str], block: BlockRef) -> dict[str, Any]:
+    """Coin that arrived without a transfer, and the open sessions that expect just this amount there."""
+    return {
+        "balance": {
+            "address": chain.display_address(rise.address.address),
+            "asset": asset_data(coin),
+            "rose_by": amount_text(rise.amount_base, coin),
+            "above_height": rise.from_height,
+            "block": {"height": block.height, "hash": block.hash, "time": iso_time(block.time)},
+            "sessions": list(sessions),
         }
     }
 

@@ -39,6 +39,7 @@ class EventType(StrEnum):
     SESSION_EXPIRED = "session.expired"
     SESSION_CANCELLED = "session.cancelled"
     TRANSFER_UNMATCHED = "transfer.unmatched"
+    BALANCE_UNEXPLAINED = "balance.unexplained"
     CLAIM_OPENED = "claim.opened"
     INVOICE_SENT = "invoice.sent"
     INVOICE_OVERDUE = "invoice.overdue"

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from astrapayd import balances
 from astrapayd.bookkeeping import Bookkeeping, ChainView
 from astrapayd.chains import Chain, ChainRegistry
 from astrapayd.db import chains as chain_queries
@@ -23,13 +25,15 @@ from astrapayd.db.chains import AddressRow
 from astrapayd.db.engine import Database
 from astrapayd.db.outbox import NewEvent
 from astrapayd.db.transfers import TransferRow
-from astrapayd.event_data import unmatched_data
+from astrapayd.event_data import amount_text, unexplained_data, unmatched_data
 from astrapayd.events import EventType
 from astrapayd.ids import new_id
 from astrapayd.matching import Allowance, Arrival, CreditReason, Matched, Reservation, Unmatched, match
 from astrapayd.money import Asset
 from astrapayd.sessions import Cancelled, Session, Settled
 from astrapayd.transfers import BlockRef, ChainUpdate, Transfer
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class Refused(Exception):
@@ -84,7 +88,8 @@ class Ingest:
         3. Write transfers that are new or moved.
         4. Match those that are not counted for a session yet.
         5. Compute anew every session that the update can have changed; events and deliveries are written with it.
-        6. Release what is past its late window, forget blocks that are final.
+        6. Set balances against the transfers, and tell of coin that came without one.
+        7. Release what is past its late window, forget blocks that are final.
 
         :raises BrokenUpdate: if its blocks are not linked to each other and to its base.
         :raises Fenced: if the watcher's epoch or base is no longer the committed one.
@@ -99,6 +104,9 @@ class Ingest:
             if committed is None or step.watch_version < committed.watch_version:
                 raise StaleWatch(f"an address of {step.chain} was added while the update was fetched")
 
+            coin = balances.coin_of(chain)
+            if coin is not None:
+                await balances.take_back(tx, coin, step.disconnected)
             touched = await transfer_queries.take_out_of_blocks(tx, step.chain, step.disconnected)
             touched += await transfer_queries.mark_replaced(tx, step.chain, step.replaced)
             await chain_queries.replace_blocks(tx, step.chain, step.disconnected, step.connected)
@@ -114,6 +122,8 @@ class Ingest:
             )
             changed = await self.books.look(tx, sessions, view, f"{step.chain} block {step.head.height}", rules)
 
+            if coin is not None and step.balances:
+                await self._compare_balances(tx, chain, coin, step)
             await reservation_queries.release_reservations(tx, step.chain, view.time)
             await self._forget_final(tx, chain, view)
         return Applied(frozenset(changed), len(arrived))
@@ -133,7 +143,7 @@ class Ingest:
         """Ids of all that are new or moved, and those among them that no session is credited with yet."""
         if not step.transfers:
             return [], []
-        receiving = await chain_queries.load_addresses(tx, step.chain)
+        receiving = await chain_queries.load_addresses(tx, step.chain, {t.recipient for t in step.transfers})
         assets = {asset.contract: asset for asset in chain.assets.values()}
         known = await transfer_queries.load_by_identity(tx, step.chain, {t.identity for t in step.transfers})
         arrived: dict[str, tuple[TransferRow, AddressRow]] = {}
@@ -228,6 +238,34 @@ class Ingest:
             about=row.block_hash or "",  # mined again elsewhere, it is told again if the reason changed
         )
         await outbox.append_events(tx, [new], store=address.store, created_at=self._now())
+
+    async def _compare_balances(self, tx: AsyncConnection, chain: Chain, coin: Asset, step: ChainUpdate) -> None:
+        receiving = await chain_queries.load_addresses(tx, chain.id, {b.address for b in step.balances})
+        rises = await balances.compare(tx, coin, step.balances, receiving, step.head.height)
+        held = await reservation_queries.live_reservations(tx, [r.address.id for r in rises], self._registry)
+        for rise in rises:
+            expecting = [
+                reservation.session_id
+                for reservation in held[rise.address.id]
+                if reservation.asset == coin and reservation.due_base == rise.amount_base
+            ]
+            _log.warning(
+                "coin came without a transfer",
+                chain=chain.id,
+                address=chain.display_address(rise.address.address),
+                rose_by=amount_text(rise.amount_base, coin),
+                above_height=rise.from_height,
+                height=step.head.height,
+                sessions=expecting,
+            )
+            new = NewEvent(
+                EventType.BALANCE_UNEXPLAINED,
+                chain.display_address(rise.address.address),
+                step.head.height,
+                unexplained_data(rise, coin, chain, expecting, step.head),
+                about=step.head.hash,
+            )
+            await outbox.append_events(tx, [new], store=rise.address.store, created_at=self._now())
 
     async def _forget_final(self, tx: AsyncConnection, chain: Chain, view: ChainView) -> None:
         """Keep every block that may still be disconnected, and one final block below as an anchor."""

@@ -18,12 +18,14 @@ from astrapayd.chains import AddressError, Depth
 from astrapayd.money import Asset
 from astrapayd.node_proxy import Fault, NodeProxy
 from astrapayd.transfers import (
+    Balance,
     BlockRef,
     ChainUpdate,
     NodeStatus,
     Transfer,
     TransferKind,
     Watched,
+    WatcherError,
     WatcherHealth,
     WatchSet,
 )
@@ -120,6 +122,10 @@ class ChainScript:
             replaced=(),
             watch_version=self.watch_version,
         )
+
+    def hold(self, address: str, amount_base: int) -> ChainUpdate:
+        """One empty block, after which the address holds so much of the coin."""
+        return replace(self.mine(), balances=(Balance(address, amount_base),))
 
     def branch(self) -> tuple[BlockRef, ...]:
         """The winning branch, newest first."""
@@ -266,6 +272,17 @@ class FakeWatcher:
         """One node, at the script's tip."""
         genesis = self.script.branch()[-1].hash
         return (NodeStatus("script", self.reachable, "script/1", genesis, self.script.tip),)
+
+    async def used(self, addresses: Sequence[str]) -> frozenset[str]:
+        """Those that anything was ever sent to.
+
+        :raises WatcherError: while the node is silenced.
+        """
+        if not self.reachable:
+            raise WatcherError("the node does not answer")
+        return frozenset(addresses) & {
+            transfer.recipient for block in self.script.branch() for transfer in self.script.transfers_of(block)
+        }
 
     async def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         """Follow the script until closed."""

@@ -56,6 +56,14 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Balance:
+    """What a watched address holds of the chain's own coin after some block, in base units."""
+
+    address: str
+    amount_base: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChainUpdate:
     """One step of a chain, applied whole or not at all.
 
@@ -64,6 +72,9 @@ class ChainUpdate:
     height of the newest block that the node calls final (-1: unknown). ``transfers`` lie in ``connected`` blocks or
     are unconfirmed; ``replaced`` are transactions that can no longer be mined. ``watch_version`` is the version of
     the watched set that it was made with.
+
+    ``balances`` are of ``head``, of all or some watched addresses, from a watcher that cannot be sure to see every
+    payment of the coin (EVM: contracts send it on): what they rose by without a transfer is told, never credited.
     """
 
     chain: str
@@ -75,6 +86,7 @@ class ChainUpdate:
     transfers: tuple[Transfer, ...]
     replaced: tuple[str, ...]
     watch_version: int
+    balances: tuple[Balance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +145,15 @@ class Watcher(Protocol):
         """Ask every configured node who it is, and check chain id, genesis and assets.
 
         Never raises for a node's fault: what is wrong stands in ``problems``.
+        """
+        ...
+
+    async def used(self, addresses: Sequence[str]) -> frozenset[str]:
+        """Which of these addresses show a history (they hold something, or have sent), as far as a node can tell.
+
+        Asked before a derived address becomes a session's own. Must not disturb :meth:`updates` of another watcher.
+
+        :raises WatcherError: if no node answers.
         """
         ...
 

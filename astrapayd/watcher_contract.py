@@ -168,6 +168,17 @@ async def check_says_who_the_node_is(stage: Stage) -> None:
         assert status.head is not None, "the head is told"
 
 
+async def check_names_used_addresses_only(stage: Stage) -> None:
+    """An address that nobody ever paid is not called used: else derived addresses would never be given out."""
+    asset = next(iter(stage.chain.assets.values()))
+    await stage.pay(asset, stage.address, 3)
+    await stage.mine()
+    watcher = stage.chain.watcher()
+    used = await watcher.used([stage.address, stage.other_address])
+    await watcher.close()
+    assert used <= {stage.address}, "only an address that was paid has a history"
+
+
 async def check_begins_at_the_head_without_earlier_transfers(stage: Stage) -> None:
     """A new chain begins at the node's head: what is older was not paid to anybody here."""
     asset = next(iter(stage.chain.assets.values()))
@@ -341,6 +352,7 @@ async def check_goes_on_after_the_node_restarts(stage: Stage) -> None:
 
 CHECKS: tuple[Check, ...] = (
     check_says_who_the_node_is,
+    check_names_used_addresses_only,
     check_begins_at_the_head_without_earlier_transfers,
     check_tells_of_exact_payments_in_every_asset,
     check_fills_a_gap_once,

@@ -18,6 +18,7 @@ from astrapayd.db.tables import installation, subscriptions
 from astrapayd.events import Event, EventType
 from astrapayd.hookspecs import Accepted, Delivery, Outcome
 from astrapayd.services.core import Core
+from astrapayd.services.vetting import Vetting
 
 NOW = 1_800_000_000
 
@@ -56,7 +57,7 @@ def core_on(database: Database, clock: Callable[[], float], folder: Path) -> Cor
         plugins={},
     )
     no_ingest: Any = None  # endpoints never ask it
-    return Core(config, ChainRegistry(), database, no_ingest, lambda: int(clock()))
+    return Core(config, ChainRegistry(), database, no_ingest, Vetting(lambda: 0), lambda: int(clock()))
 
 
 async def subscribe(

@@ -25,6 +25,7 @@ from astrapayd.money import Asset
 from astrapayd.services.core import Core
 from astrapayd.services.links import create_link
 from astrapayd.services.sessions import open_session
+from astrapayd.services.vetting import Vetting
 from astrapayd.sessions import Session
 from astrapayd.testing import ChainScript, FakeChain
 from astrapayd.transfers import ChainUpdate, Transfer
@@ -166,7 +167,9 @@ async def shopfront(
     )
     clock = Clock(script)
     allowance = Allowance(section.allowance, section.allowance_percent)
-    core = Core(config, registry, database, Ingest(database, registry, {"shop": allowance}, clock, pick), clock)
+    core = Core(
+        config, registry, database, Ingest(database, registry, {"shop": allowance}, clock, pick), Vetting(clock), clock
+    )
     await migrate.upgrade(database)
     async with database.write() as tx:
         is_new = await chain_queries.load_chain(tx, chain.id) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import case, delete, insert, select, update
@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from astrapayd.db.tables import addresses, chain_blocks, chains, derivations, tail_spaces, transfers
 from astrapayd.money import Asset
 from astrapayd.transfers import BlockRef, ChainUpdate, Watched
+
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +178,19 @@ class AddressRow:
     derived: bool
 
 
-async def load_addresses(connection: AsyncConnection, chain_id: str) -> dict[str, AddressRow]:
-    """Every receiving address of a chain, by address."""
-    rows = await connection.execute(
-        select(addresses.c.id, addresses.c.chain, addresses.c.address, addresses.c.store, addresses.c.derivation)
-        .where(addresses.c.chain == chain_id)
-        .order_by(addresses.c.id)
-    )
-    return {
-        row.address: AddressRow(row.id, row.chain, row.address, row.store, row.derivation is not None) for row in rows
-    }
+async def load_addresses(connection: AsyncConnection, chain_id: str, wanted: Collection[str]) -> dict[str, AddressRow]:
+    """Those among ``wanted`` that are receiving addresses of the chain, by address."""
+    found: dict[str, AddressRow] = {}
+    in_order = sorted(wanted)
+    for start in range(0, len(in_order), _BATCH):
+        rows = await connection.execute(
+            select(
+                addresses.c.id, addresses.c.chain, addresses.c.address, addresses.c.store, addresses.c.derivation
+            ).where(addresses.c.chain == chain_id, addresses.c.address.in_(in_order[start : start + _BATCH]))
+        )
+        for row in rows:
+            found[row.address] = AddressRow(row.id, row.chain, row.address, row.store, row.derivation is not None)
+    return found
 
 
 async def synchronise_addresses(

@@ -305,6 +305,7 @@ transfers = Table(
     CheckConstraint("standing IN ('credited', 'unmatched', 'dismissed', 'own')", name="standing"),
     CheckConstraint("kind IN ('native', 'token', 'internal')", name="kind"),
     CheckConstraint("(state = 'mined') = (block_hash IS NOT NULL)", name="mined_in_a_block"),
+    Index(None, "address_id", "block_height"),
     Index(None, "chain", "block_hash"),
     Index(None, "standing"),
 )

@@ -10,6 +10,7 @@ from astrapayd.config import Config, StoreSection
 from astrapayd.db.engine import Database
 from astrapayd.ingest import Ingest
 from astrapayd.money import Asset
+from astrapayd.services.vetting import Vetting
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Core:
     registry: ChainRegistry
     database: Database
     ingest: Ingest
+    vetting: Vetting
     now: Callable[[], int]
 
     def store(self, store_id: str) -> StoreSection:

@@ -10,13 +10,15 @@ from sqlalchemy import func, select
 from astrapayd.db.engine import DatabaseError
 from astrapayd.db.integrity import check_integrity
 from astrapayd.db.reservations import taken_tails
-from astrapayd.db.tables import addresses, deliveries, transfers
+from astrapayd.db.tables import addresses, deliveries, events, transfers
+from astrapayd.events import EventType
 from astrapayd.plugins import PluginHost
 from astrapayd.services.chains import ChainNodes, ask_nodes, chain_states
 from astrapayd.services.core import Core
 from astrapayd.services.sessions import LOOK_MAX_AGE_SECS
 
 _NEARLY_FULL_PERCENT = 80
+_LATELY_SECS = 7 * 86_400
 
 
 class Verdict(StrEnum):
@@ -115,7 +117,18 @@ async def _waiting(core: Core) -> list[Finding]:
     async with core.database.read() as connection:
         unmatched = await connection.scalar(select(func.count()).where(transfers.c.standing == "unmatched")) or 0
         parked = await connection.scalar(select(func.count()).where(deliveries.c.state == "parked")) or 0
+        unexplained = await connection.scalar(
+            select(func.count()).where(
+                events.c.type == EventType.BALANCE_UNEXPLAINED, events.c.created_at > core.now() - _LATELY_SECS
+            )
+        )
     found = []
+    if unexplained:
+        sentence = (
+            f"{unexplained} times in the last week coin came without a transfer that the node shows: see "
+            '"coin came without a transfer" in the log, and settle by hand what was a payment'
+        )
+        found.append(Finding(Verdict.LOOK, "balances", sentence))
     if unmatched:
         sentence = f"{unmatched} transfers belong to no session: see astrapayd payment list --unmatched"
         found.append(Finding(Verdict.LOOK, "payments", sentence))

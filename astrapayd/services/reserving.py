@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from astrapayd import balances
 from astrapayd.bookkeeping import ChainView
 from astrapayd.config import AccountSection, StoreSection
 from astrapayd.db import chains as chain_queries
@@ -24,6 +26,7 @@ _BRANCH = 0
 """The external branch of an account (BIP-44): what a wallet shows as its receiving addresses."""
 
 _SKIPS = 100
+_VETTED_AT_ONCE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,19 @@ class Opening:
     source: str
 
 
+class Unvetted(Exception):
+    """The session would get one of these addresses, and nobody has asked the node yet whether they have a history."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        super().__init__("addresses are to be vetted first")
+        self.addresses = addresses
+
+
 async def reserve(core: Core, tx: AsyncConnection, opening: Opening) -> None:
     """Open the session on the first of these that is free: a tail on a shared address, then an address of its own.
 
     :raises TryLater: if neither is.
+    :raises Unvetted: if the node must be asked first, which takes too long for a transaction.
     """
     store = core.store(opening.link.store)
     account = store.accounts[opening.asset.chain]
@@ -64,9 +76,10 @@ async def _on_shared_address(
     asset, chain = opening.asset, core.registry[opening.asset.chain]
     if not asset.takes_tails:
         return False
-    known = await chain_queries.load_addresses(tx, asset.chain)
-    for text in account.addresses:
-        address = known[chain.parse_address(text)]
+    shared = [chain.parse_address(text) for text in account.addresses]
+    known = await chain_queries.load_addresses(tx, asset.chain, shared)
+    for canonical in shared:
+        address = known[canonical]
         if not await chain_queries.fix_tail_space(tx, address.id, asset):
             continue  # bound to other numbers; said at start
         placed = replace(row, address_id=address.id, address=address.address)
@@ -100,11 +113,17 @@ async def _on_own_address(
     for _ in range(_SKIPS):
         derivation, index = await chain_queries.next_derivation_index(tx, key_hash, _BRANCH)
         address = chain.derive(xpub, _BRANCH, index)
+        used = core.vetting.is_used(chain.id, address)
+        if used is None:
+            raise Unvetted([chain.derive(xpub, _BRANCH, index + further) for further in range(_VETTED_AT_ONCE)])
+        if used:
+            continue  # by the wallet itself, or by another shop: whoever pays there again would pay this session
         address_id = await chain_queries.insert_derived_address(tx, chain.id, address, row.store, derivation, index)
         if address_id is None:
             continue  # configured as a shared one, or given out on another chain's behalf: it has a history
         placed = replace(row, address_id=address_id, address=address)
         await session_queries.insert_session(tx, placed)
+        await balances.begin_empty(tx, chain, address_id, opening.view.head_height)
         await reservation_queries.insert_reservation(
             tx,
             placed,

@@ -6,10 +6,11 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.bookkeeping import ChainView, NoSuchSession
@@ -24,11 +25,16 @@ from astrapayd.db.transfers import CreditRow
 from astrapayd.links import Link, Unavailable, availability
 from astrapayd.money import Asset
 from astrapayd.services.core import Core, NotFound, TryLater
-from astrapayd.services.reserving import Opening, reserve
+from astrapayd.services.reserving import Opening, Unvetted, reserve
 from astrapayd.sessions import Cancelled, Session, Settled, Status
+from astrapayd.transfers import WatcherError
 
 LOOK_MAX_AGE_SECS = 90
 """A watcher that has not spoken with its node for longer is not level, whatever it said last."""
+
+_VETTINGS = 10
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class LinkUnavailable(Exception):
@@ -75,8 +81,17 @@ async def open_session(core: Core, slug: str, asset_id: str, *, form_token: str,
     :raises LinkUnavailable: if it is paused, expired, archived or sold out.
     :raises TryLater: while the chain's watcher is not level with its node, or every tail is taken.
     """
-    now = core.now()
     token = f"{slug}\0{asset_id}\0{form_token or secrets.token_urlsafe(32)}"
+    for _ in range(_VETTINGS):
+        try:
+            return await _open(core, slug, asset_id, token, source)
+        except Unvetted as unvetted:
+            await _vet(core, asset_id, unvetted.addresses)
+    raise TryLater("the shop looks for an address that was never used before", 5)
+
+
+async def _open(core: Core, slug: str, asset_id: str, token: str, source: str) -> Opened:
+    now = core.now()
     async with core.database.write() as tx:
         link = await link_queries.load_link(tx, slug, lock=True)
         if link is None:
@@ -95,6 +110,16 @@ async def open_session(core: Core, slug: str, asset_id: str, *, form_token: str,
         opening = Opening(opened.session_id, _digest(opened.secret), link, asset, view, source)
         await reserve(core, tx, opening)
         return opened
+
+
+async def _vet(core: Core, asset_id: str, addresses: Sequence[str]) -> None:
+    """:raises TryLater: if no node answers."""
+    chain = core.registry[core.registry.asset(asset_id).chain]
+    try:
+        await core.vetting.ask(chain, addresses)
+    except WatcherError as error:
+        _log.warning("new addresses cannot be vetted", chain=chain.id, reason=str(error))
+        raise TryLater("the shop's node does not answer at the moment", 15) from None
 
 
 async def find_session(core: Core, session_id: str) -> SessionDetails:

@@ -9,6 +9,8 @@ import pytest
 from astrapayd.config import AccountSection
 from astrapayd.db.tables import addresses
 from astrapayd.services.core import TryLater
+from astrapayd.testing import FakeWatcher
+from astrapayd.transfers import WatcherError
 from tests.shopfront import ADDRESS, PRICE, shopfront
 
 ACCOUNT = AccountSection(xpub="fakepub1", gap_limit=3)
@@ -71,6 +73,37 @@ async def test_address_that_is_known_already_is_skipped(tmp_path: Path) -> None:
             await front.open_new()
         given = [r["derivation_index"] for r in await front.rows(addresses) if r["derivation"] is not None]
         assert given == [0, 2]
+
+
+async def test_address_with_a_history_is_skipped(tmp_path: Path) -> None:
+    """The merchant's wallet has given out the first two addresses of the account itself."""
+    async with shopfront(tmp_path, account=ACCOUNT) as front:
+        await front.mine(front.pay(PRICE, to=own(0)), front.pay(PRICE, to=own(1)))
+        await front.open_new()
+        assert [r["derivation_index"] for r in await front.rows(addresses)] == [2]
+
+
+async def test_long_history_is_skipped_over_in_one_opening(tmp_path: Path) -> None:
+    async with shopfront(tmp_path, account=ACCOUNT) as front:
+        await front.mine(*(front.pay(PRICE, to=own(i)) for i in range(35)))
+        await front.open_new()
+        assert [r["derivation_index"] for r in await front.rows(addresses)] == [35]
+
+
+async def test_no_address_is_given_out_unvetted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with shopfront(tmp_path, account=ACCOUNT) as front:
+        link = await front.link()
+
+        async def silent(_self: FakeWatcher, _addresses: object) -> frozenset[str]:
+            raise WatcherError("the node does not answer")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeWatcher, "used", silent)
+            with pytest.raises(TryLater, match="node does not answer") as refused:
+                await front.open(link)
+        assert refused.value.retry_after_secs > 0
+        assert await front.rows(addresses) == []
+        await front.open(link)
 
 
 async def test_0_and_2_decimal_tokens_take_addresses_of_their_own(tmp_path: Path) -> None:

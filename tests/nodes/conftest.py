@@ -15,7 +15,7 @@ MAKERS: dict[str, Callable[[Path], TestNode]] = {"embedded": EmbeddedNode, "anvi
 
 @pytest.fixture(params=IN_TURN)
 async def node(request: pytest.FixtureRequest, tmp_path: Path, took_part: Any, missing: Any) -> AsyncIterator[TestNode]:
-    """A running node with a fresh chain: once embedded, once anvil, on request once geth."""
+    """A running node with a fresh chain: once embedded, once anvil, once geth."""
     async for one in _running(request.param, tmp_path, took_part, missing):
         yield one
 

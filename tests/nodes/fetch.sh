@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts anvil (by npm) and, with ASTRAPAYD_GETH=1, geth (by Go) into build/nodes. Quick when they are already there. Ends
-# with an error when one of them is still missing afterwards, but has tried both.
+# Puts anvil (by npm) and geth (by Go) into build/nodes. Quick when they are already there. Ends with an error when one
+# of them is still missing afterwards, but has tried both.
 set -eu
 ANVIL=1.7.1
 GETH=1.16.7
@@ -34,7 +34,5 @@ geth() {
 }
 
 anvil || missing=1
-if [ "${ASTRAPAYD_GETH:-}" = 1 ]; then
-    geth || missing=1
-fi
+geth || missing=1
 exit $missing

@@ -5,8 +5,6 @@ Blocks are mined only when a test says so. A payment is sent by `pay_*` and is o
 
 from __future__ import annotations
 
-import os
-
 from tests.nodes.anvil import AnvilNode
 from tests.nodes.embedded import EmbeddedNode
 from tests.nodes.geth import GethNode
@@ -24,5 +22,5 @@ __all__ = [
     "running",
 ]
 
-IN_TURN = ["embedded", "anvil", *(["geth"] if os.environ.get("ASTRAPAYD_GETH") == "1" else [])]
-"""The nodes of a run. geth joins on request until a run of everything over it was seen green (docs/dev/status.md)."""
+IN_TURN = ["embedded", "anvil", "geth"]
+"""The nodes that every test with a node is run on."""

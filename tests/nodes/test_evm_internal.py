@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from astrapayd.services.payments import list_payments
 from astrapayd.testing import NodeProxy
 from astrapayd_evm.demo.accounts import CUSTOMERS
 from tests.nodes.harness import TestNode
+from tests.nodes.test_evm_own_addresses import XPUB
 from tests.shop import COIN, Shop, a_shop
 
 FORWARDER = bytes.fromhex("600f600c600039600f6000f3" + "600060006000600034600035" + "5af100")
@@ -60,5 +60,30 @@ async def test_contract_payer(node: TestNode, tmp_path: Path, refused: str) -> N
             (payment,) = told["payments"]
             assert (payment["kind"], payment["ordinal"]) == ("internal", 1)
         else:
-            await asyncio.sleep(2)
+            told = (await shop.until("balance.unexplained"))[-1]["data"]["balance"]
+            assert told["sessions"] == [session_id]
             assert await list_payments(shop.core) == []
+
+
+@pytest.mark.parametrize("account", ["", f'xpub = "{XPUB}"'])
+async def test_without_traces_the_balance_tells(node: TestNode, tmp_path: Path, account: str) -> None:
+    """On a shared address and on one of the session's own: told with the session that expects it, never credited."""
+    async with (
+        NodeProxy(node.url).running() as proxy,
+        a_shop(tmp_path, url=proxy.url, chain_id=node.chain_id, usdt=node.usdt, account=account) as shop,
+    ):
+        proxy.unknown |= {"debug_traceBlockByHash", "trace_block"}
+        await shop.start()
+        asked = await shop.open(await shop.link("0.015", "ETH"), COIN)
+        await node.pay_native(asked.address, asked.due_base)  # seen to come: explained
+        await node.mine()
+        await shop.until("session.paid")
+        session_id = await pay_by_contract(shop, node)
+        told = (await shop.until("balance.unexplained"))[-1]["data"]["balance"]
+        assert told["sessions"] == [session_id]
+        assert [payment.session_id for payment in await list_payments(shop.core)] == [asked.session_id]
+        third = await shop.open(await shop.link("0.015", "ETH"), COIN)
+        await node.pay_native(third.address, third.due_base)
+        await node.mine(2)
+        again = await shop.until("session.paid")
+        assert "balance.unexplained" not in [event["type"] for event in again], "told once"

@@ -41,6 +41,15 @@ async def test_exact_price_on_an_address_of_its_own(shop: Shop, node: TestNode) 
     assert told["session"]["received"] == "25.00"
 
 
+async def test_used_addresses_are_skipped(shop: Shop, node: TestNode) -> None:
+    """The wallet of the merchant has given out the first addresses of the account: one holds a token, one coin."""
+    await node.pay_token(derived(0), 1)
+    await node.pay_native(derived(1), 1)
+    await node.mine()
+    asked = await shop.open(await shop.link("25.00", "USDT"), USDT)
+    assert asked.address == derived(2)
+
+
 async def test_partial_then_rest_on_an_address_of_its_own(shop: Shop, node: TestNode) -> None:
     asked = await shop.open(await shop.link("25.00", "USDT"), USDT)
     await node.pay_token(asked.address, 24_000_000)

@@ -16,9 +16,10 @@ import orjson
 
 from astrapayd import signing
 from astrapayd.dispatcher import RETRY_DELAYS_SECS
-from astrapayd.event_data import session_data, unmatched_data
+from astrapayd.event_data import session_data, unexplained_data, unmatched_data
 from astrapayd.events import API_VERSION, EventType, envelope
 from astrapayd.services import links
+from astrapayd.transfers import BlockRef
 from astrapayd.webhooks import WebhooksSection
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ TRANSFER = SimpleNamespace(
 
 
 def test_the_examples_have_the_shape_of_what_is_sent() -> None:
-    session, unmatched, link, test = (json.loads(example) for example in examples(EVENTS, "json"))
+    session, unmatched, balance, link, test = (json.loads(example) for example in examples(EVENTS, "json"))
     state = SimpleNamespace(
         revision=1, status="paid", flags=(), due_base=1, received_base=1, confirmed_base=1, expires_at=1
     )
@@ -107,6 +108,9 @@ def test_the_examples_have_the_shape_of_what_is_sent() -> None:
     transfer: Any = TRANSFER
     asset: Any = ASSET
     assert shape(unmatched) == shape(unmatched_data(transfer, asset, CHAIN, "0x"))
+    rise: Any = SimpleNamespace(address=SimpleNamespace(address="0x"), amount_base=1, from_height=1)
+    block = BlockRef(2, "0x", "0x", 1)
+    assert shape(balance) == shape(unexplained_data(rise, asset, CHAIN, ["ses_1"], block))
     core: Any = SimpleNamespace(config=SimpleNamespace(server=SimpleNamespace(public_url="https://pay.example")))
     any_link: Any = SimpleNamespace(**dict.fromkeys(link["link"], "x"), currency="USDT")
     any_link.expires_at, any_link.created_at, any_link.metadata, any_link.assets = None, 1, {}, ["usdt-eth"]

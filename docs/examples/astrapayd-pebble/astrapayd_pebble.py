@@ -107,6 +107,9 @@ class PebbleWatcher:
             return (NodeStatus(self._file.name, reachable=False, problems=(f"cannot be read: {error}",)),)
         return (NodeStatus(self._file.name, True, "pebbles", _ref(blocks[0]).hash, _ref(blocks[-1])),)
 
+    async def used(self, addresses: Sequence[str]) -> frozenset[str]:
+        return frozenset()  # only asked of derived addresses, and pebbles have none
+
     async def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         ours = list(reversed(recent))  # oldest first
         while True:

@@ -112,6 +112,7 @@ class EvmChain:
                 final=self.final,
                 genesis=section.genesis,
                 traces=section.traces == "auto",
+                balances=section.balances == "auto",
                 max_message_bytes=section.max_message_mib * 2**20,
                 request_secs=section.request_timeout_secs,
                 poll_secs=section.poll_secs,

@@ -13,6 +13,7 @@ from astrapayd_evm.fetching import Fetcher
 from astrapayd_evm.rpc import NodeRpc
 
 _DECIMALS_CALL = "0x313ce567"  # keccak256("decimals()")[:4], ERC-20
+_BALANCE_CALL = "0x70a08231"  # keccak256("balanceOf(address)")[:4], ERC-20
 
 
 async def identify(rpc: NodeRpc, chain_id: int, genesis: str) -> str:
@@ -32,6 +33,27 @@ async def identify(rpc: NodeRpc, chain_id: int, genesis: str) -> str:
     if genesis and found != genesis:
         raise WrongChain(f"begins with block {found}, but the chain followed so far begins with {genesis}")
     return found
+
+
+async def used_addresses(rpc: NodeRpc, addresses: Sequence[str], assets: Sequence[Asset]) -> frozenset[str]:
+    """Those that hold coin or one of the tokens, or have sent a transaction. What came and was swept by a contract's
+    leave leaves no trace in the state, and is not found.
+
+    :raises NodeFault: for what is wrong with the node.
+    """
+    used = set()
+    for address in addresses:
+        tokens = [asset.contract for asset in assets if asset.contract is not None]
+        figures = [
+            decode.quantity(await rpc.call("eth_getTransactionCount", address, "latest")),
+            decode.quantity(await rpc.call("eth_getBalance", address, "latest")),
+        ]
+        for contract in tokens:
+            call = {"to": contract, "data": _BALANCE_CALL + address.removeprefix("0x").rjust(64, "0")}
+            figures.append(_word(await rpc.call("eth_call", call, "latest")))
+        if any(figures):
+            used.add(address)
+    return frozenset(used)
 
 
 async def check_node(

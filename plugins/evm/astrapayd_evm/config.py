@@ -56,7 +56,8 @@ class EvmChainSection(ChainSection):
     without it the first one seen by the process is held to. ``title``: what customers call the network.
 
     ``traces``: "auto" finds coin that contracts send on (Safe wallets, account abstraction, exchanges' batches) where
-    the node offers traces; "off" spares the node the work.
+    the node offers traces; "off" spares the node the work. ``balances``: "auto" compares what
+    addresses hold with what was seen to come, and tells of the difference; "off" does not.
 
     Limits, right for nearly everybody: ``max_message_mib`` for one answer (a full block's receipts are 5 to 30
     MiB), ``request_timeout_secs`` for one answer, ``poll_secs`` between looks at the head while no news comes by
@@ -71,6 +72,7 @@ class EvmChainSection(ChainSection):
     genesis: Annotated[str, AfterValidator(_genesis)] | None = None
     title: Annotated[str, Field(min_length=1, max_length=60)] | None = None
     traces: Literal["auto", "off"] = "auto"
+    balances: Literal["auto", "off"] = "auto"
     max_message_mib: Annotated[int, Field(ge=1, le=2048)] = 128
     request_timeout_secs: Annotated[float, Field(ge=1, le=600)] = 30
     poll_secs: Annotated[float, Field(ge=0.1, le=60)] = 4

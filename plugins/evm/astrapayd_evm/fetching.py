@@ -8,9 +8,9 @@ from typing import Any
 
 import structlog
 
-from astrapayd.transfers import BlockRef, Transfer, Watched
+from astrapayd.transfers import Balance, BlockRef, Transfer, Watched
 from astrapayd_evm import decode, traces
-from astrapayd_evm.faults import HistoryPruned, MalformedAnswer, RpcError, ShiftingView
+from astrapayd_evm.faults import HistoryPruned, MalformedAnswer, NodeSilent, RpcError, ShiftingView
 from astrapayd_evm.rpc import NodeRpc
 
 _log = structlog.get_logger("astrapayd.evm")
@@ -18,6 +18,8 @@ _log = structlog.get_logger("astrapayd.evm")
 _MOST_TOPICS = 500  # geth takes 1,000 per position, others fewer
 _FEW_ADDRESSES = 100
 _TRACE_TRIES = 3
+_MOST_BALANCES = 100
+_BALANCE_SECS = 5.0
 _SUSPICIOUS_LOGS = 5_000  # Nethermind may cut an answer at 20,000 without a word: far below that, ask for half
 
 
@@ -38,6 +40,7 @@ class Fetcher:
         self._has_block_receipts = True
         self._tracers = ["debug_traceBlockByHash", "trace_block"] if traces else []
         self._untraced: dict[str, int] = {}  # how often a block's trace has failed
+        self._balances_from = ""  # the address at which the next round of balances begins
 
     async def head(self) -> BlockRef:
         """:raises NodeFault: as every method here, for what is wrong with the node."""
@@ -55,6 +58,23 @@ class Fetcher:
         """The block at a height of the node's present chain, or None above its head."""
         block = await self._rpc.call("eth_getBlockByNumber", hex(height), False)
         return decode.block_ref(block) if block is not None else None
+
+    async def balances(self, addresses: frozenset[str], ref: BlockRef) -> tuple[Balance, ...]:
+        """What watched addresses hold after a block: all of them, or where they are many some, in turn.
+
+        Empty where the node does not say. Nothing depends on it but an alert, so that no payment waits for it.
+        """
+        in_order = sorted(addresses)
+        start = next((i for i, address in enumerate(in_order) if address >= self._balances_from), 0)
+        asked = (in_order[start:] + in_order[:start])[:_MOST_BALANCES]
+        self._balances_from = asked[-1] + "+" if len(asked) < len(in_order) else ""
+        at = {"blockHash": ref.hash}  # EIP-1898: not of another block that has come to this height
+        try:
+            answers = await _all([self._rpc.call("eth_getBalance", a, at, secs=_BALANCE_SECS) for a in asked])
+            return tuple(Balance(a, decode.quantity(said)) for a, said in zip(asked, answers, strict=True))
+        except (RpcError, MalformedAnswer, NodeSilent) as error:
+            _log.debug("balances not compared", height=ref.height, reason=str(error))
+            return ()
 
     async def blocks(self, base: BlockRef, up_to: int, watched: Watched) -> list[FetchedBlock]:
         """The blocks above ``base`` up to a height, linked to it by parent hash, with their transfers.

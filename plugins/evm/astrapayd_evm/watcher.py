@@ -13,17 +13,19 @@ from structlog.typing import FilteringBoundLogger
 from astrapayd.chains import Depth
 from astrapayd.money import Asset
 from astrapayd.transfers import (
+    Balance,
     BlockRef,
     ChainMismatch,
     ChainUpdate,
     HistoryGone,
     NodeStatus,
     Transfer,
+    WatcherError,
     WatcherHealth,
     WatchSet,
 )
 from astrapayd_evm.ancestry import Branch, OffBranch
-from astrapayd_evm.checks import check_node, identify
+from astrapayd_evm.checks import check_node, identify, used_addresses
 from astrapayd_evm.faults import (
     HistoryPruned,
     NodeFault,
@@ -57,6 +59,7 @@ class Settings:
     final: Depth
     genesis: str | None = None
     traces: bool = True
+    balances: bool = True
     max_message_bytes: int = 128 * 2**20
     request_secs: float = 30.0
     poll_secs: float = 4.0
@@ -72,8 +75,8 @@ class EvmWatcher:
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._now = now
-        limits = RpcLimits(max_message_bytes=settings.max_message_bytes, request_secs=settings.request_secs)
-        self._nodes = [NodeRpc(url, limits) for url in settings.node_urls]
+        self._limits = RpcLimits(max_message_bytes=settings.max_message_bytes, request_secs=settings.request_secs)
+        self._nodes = [NodeRpc(url, self._limits) for url in settings.node_urls]
         self._fetchers = [Fetcher(rpc, traces=settings.traces) for rpc in self._nodes]
         self._using = 0
         self._genesis = settings.genesis or ""
@@ -106,6 +109,20 @@ class EvmWatcher:
             for url in settings.node_urls
         )
         return tuple(await asyncio.gather(*checks))
+
+    async def used(self, addresses: Sequence[str]) -> frozenset[str]:
+        """Which of these addresses hold coin or a listed token, or have sent anything, by the first node that says."""
+        faults = []
+        for rpc in (NodeRpc(url, self._limits) for url in self._settings.node_urls):
+            try:
+                await rpc.open()
+                await identify(rpc, self._settings.chain_id, self._genesis)
+                return await used_addresses(rpc, addresses, self._settings.assets)
+            except NodeFault as fault:
+                faults.append(f"{rpc.label} {fault}")
+            finally:
+                await rpc.close()
+        raise WatcherError(f"chains.{self._settings.chain}.nodes: {'; '.join(faults)}")
 
     async def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         """Follow the chain; see :meth:`astrapayd.transfers.Watcher.updates`."""
@@ -225,9 +242,12 @@ class EvmWatcher:
             up_to = min(head.height, ancestor.height + max(MOST_BLOCKS, len(disconnected)))
             fetched = await fetcher.blocks(ancestor, up_to, watched)
             refs = [block.ref for block in fetched]
+            held: tuple[Balance, ...] = ()
+            if watched.native and self._settings.balances and up_to == head.height:
+                held = await fetcher.balances(watched.addresses, refs[-1])
             paid = [transfer for block in fetched for transfer in block.transfers]
             base = branch.tip
-            yield self._step(base, disconnected, refs, final_height, paid, watched.version)
+            yield self._step(base, disconnected, refs, final_height, paid, watched.version, held)
             ancestor = refs[-1]
             branch.move(len(disconnected), refs, self._kept_from(ancestor, final_height))
             self._looked_at = int(self._now())
@@ -246,6 +266,7 @@ class EvmWatcher:
         final_height: int,
         paid: Sequence[Transfer],
         version: int,
+        held: tuple[Balance, ...] = (),
     ) -> ChainUpdate:
         head = connected[-1] if connected else base
         assert head is not None
@@ -259,6 +280,7 @@ class EvmWatcher:
             transfers=tuple(paid),
             replaced=(),
             watch_version=version,
+            balances=held,
         )
 
     def _kept_from(self, head: BlockRef, final_height: int) -> int:

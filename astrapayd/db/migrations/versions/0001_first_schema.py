@@ -364,6 +364,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("chain", "tx", "kind", "ordinal", name=op.f("uq_transfers_chain_tx_kind_ordinal")),
     )
     with op.batch_alter_table("transfers", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_transfers_address_id_block_height"), ["address_id", "block_height"], unique=False
+        )
         batch_op.create_index(batch_op.f("ix_transfers_chain_block_hash"), ["chain", "block_hash"], unique=False)
         batch_op.create_index(batch_op.f("ix_transfers_standing"), ["standing"], unique=False)
 
@@ -505,6 +508,7 @@ def downgrade() -> None:
     with op.batch_alter_table("transfers", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_transfers_standing"))
         batch_op.drop_index(batch_op.f("ix_transfers_chain_block_hash"))
+        batch_op.drop_index(batch_op.f("ix_transfers_address_id_block_height"))
 
     op.drop_table("transfers")
     op.drop_table("tail_spaces")
