@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from astrapayd.services.sessions import find_session
 from astrapayd.sessions import Status
 from astrapayd.testing import NodeProxy
 from astrapayd.transfers import BlockRef, ChainUpdate, HistoryGone, Watched, WatchSet
+from astrapayd_evm.faults import MalformedAnswer, NodeSilent
 from astrapayd_evm.fetching import Fetcher
 from astrapayd_evm.rpc import NodeRpc
 from tests.nodes.harness import TestNode
@@ -95,6 +97,49 @@ async def test_answer_cut_without_a_word_is_asked_for_by_halves(node: TestNode, 
     assert await amounts(Fetcher(rpc), base, head, tokens_only(node)) == paid
     assert proxy.requests.count("eth_getLogs") > 3
     await rpc.close()
+
+
+async def test_range_that_a_node_searches_for_ever_is_halved(node: TestNode, proxy: NodeProxy) -> None:
+    rpc, base, head, paid = await a_gap(node, proxy)
+
+    class Slow(NodeRpc):
+        async def call(self, method: str, *params: Any, secs: float | None = None) -> Any:
+            if method == "eth_getLogs" and int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) > 3:
+                raise NodeSilent("did not answer eth_getLogs within 30 s")
+            return await super().call(method, *params, secs=secs)
+
+    slow = Slow(proxy.url)
+    await slow.open()
+    assert await amounts(Fetcher(slow), base, head, tokens_only(node)) == paid
+    await slow.close()
+    await rpc.close()
+
+
+async def test_receipt_left_out_of_its_block_is_asked_for(node: TestNode, proxy: NodeProxy) -> None:
+    """Bor lists a state-sync transaction and may leave its receipt out; here ours is the one that is left out."""
+    rpc, base, head, paid = await a_gap(node, proxy)
+    many = Watched(1, frozenset({OURS}), frozenset({node.usdt.lower()}), native=True)
+    proxy.rewrite("eth_getBlockReceipts", lambda receipts: receipts[1:])
+    assert await amounts(Fetcher(rpc, traces=False), base, head, many) == paid
+    proxy.rewrite("eth_getTransactionReceipt", lambda _: None)
+    with pytest.raises(MalformedAnswer, match="without that of one of its transactions"):
+        await Fetcher(rpc, traces=False).blocks(base, head, many)
+    await rpc.close()
+
+
+async def test_reader_that_was_too_slow_and_was_cut(shop: Shop, node: TestNode, proxy: NodeProxy) -> None:
+    """The daemon hangs (a swapping machine), and the node does what geth does with a client that does not read."""
+    url = await shop.link("25.00", "USDT")
+    asked = [await shop.open(url, USDT) for _ in range(3)]
+    assert shop.process is not None
+    shop.process.send_signal(signal.SIGSTOP)
+    for one in asked:
+        await node.pay_token(one.address, one.due_base)
+        await node.mine(5)
+    await proxy.cut()
+    shop.process.send_signal(signal.SIGCONT)
+    paid = {(await shop.until("session.paid"))[-1]["data"]["session"]["id"] for _ in asked}
+    assert paid == {one.session_id for one in asked}
 
 
 async def test_full_block_over_1_mib(shop: Shop, node: TestNode) -> None:

@@ -68,6 +68,16 @@ def transaction_hashes(block: Any) -> list[str]:
         return hashes
 
 
+def without_receipt(block: Any, receipts: Any) -> list[str]:
+    """The transactions of a block of which there is none among these receipts.
+
+    :raises MalformedAnswer: if either is of another form.
+    """
+    with malformed("receipts"):
+        told = {_hash(receipt["transactionHash"]) for receipt in _list(receipts)}
+    return [tx for tx in transaction_hashes(block) if tx not in told]
+
+
 def transfers(block: Any, receipts: Any, watched: Watched) -> tuple[Transfer, ...]:
     """Every transfer of a block to a watched address, native coin included if it is watched, in the block's order.
 

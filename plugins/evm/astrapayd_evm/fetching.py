@@ -18,6 +18,7 @@ _log = structlog.get_logger("astrapayd.evm")
 _MOST_TOPICS = 500  # geth takes 1,000 per position, others fewer
 _FEW_ADDRESSES = 100
 _TRACE_TRIES = 3
+_MOST_LEFT_OUT = 3
 _MOST_BALANCES = 100
 _BALANCE_SECS = 5.0
 _SUSPICIOUS_LOGS = 5_000  # Nethermind may cut an answer at 20,000 without a word: far below that, ask for half
@@ -140,6 +141,10 @@ class Fetcher:
             if first == last:
                 raise
             logs = None  # too many blocks, too many results: every node has its own limit and its own words for it
+        except NodeSilent:
+            if first == last:
+                raise
+            logs = None  # some nodes search for longer than anybody waits, instead of refusing
         if isinstance(logs, list) and (len(logs) < _SUSPICIOUS_LOGS or first == last):
             return logs
         if first == last:
@@ -195,10 +200,22 @@ class Fetcher:
             else:
                 if receipts is None:
                     raise ShiftingView(f"no longer knows block {ref.height} by its hash")
+                receipts = [*receipts, *await self._left_out(block, receipts)]
                 found = decode.transfers(block, receipts, watched)
                 return (*found, *await self._internal(block, ref, watched)) if watched.native else found
         found = await self._transfers_by_logs(block, ref, watched)
         return (*found, *await self._internal(block, ref, watched)) if watched.native else found
+
+    async def _left_out(self, block: Any, receipts: Any) -> list[Any]:
+        """Receipts of the transactions that a block's receipts leave out, asked for one by one.
+
+        Bor (Polygon) lists a state-sync transaction in its block, but not always its receipt among the block's.
+        """
+        left_out = decode.without_receipt(block, receipts)
+        if len(left_out) > _MOST_LEFT_OUT:
+            return []  # an answer that was cut short: it is refused and asked for again
+        found = await _all([self._rpc.call("eth_getTransactionReceipt", tx) for tx in left_out])
+        return [receipt for receipt in found if receipt is not None]
 
     async def _transfers_by_logs(self, block: Any, ref: BlockRef, watched: Watched) -> tuple[Transfer, ...]:
         """Without ``eth_getBlockReceipts``: logs of the block by recipient, then the receipt of each hit, since only a

@@ -41,6 +41,9 @@ from astrapayd_evm.rpc import NodeRpc, RpcLimits, Wakeup
 MOST_BLOCKS = 50
 """Blocks in one update: a long gap is committed along the way."""
 
+MOST_FULL_BLOCKS = 16
+"""The same where blocks are fetched with their transactions, for the native coin: each takes megabytes."""
+
 _SHIFTS = 5  # a chain may change while it is read; that often in a row it is no chain
 _SILENT_HEADS = 3  # heads found by looking only, before a subscription counts as dead
 _PROGRESS_SECS = 10
@@ -239,7 +242,8 @@ class EvmWatcher:
             watched = watch.current
             disconnected = branch.above(ancestor)
             # A competing branch disconnects only what it has blocks against: it comes whole, at least to our tip.
-            up_to = min(head.height, ancestor.height + max(MOST_BLOCKS, len(disconnected)))
+            most = MOST_FULL_BLOCKS if watched.native else MOST_BLOCKS
+            up_to = min(head.height, ancestor.height + max(most, len(disconnected)))
             fetched = await fetcher.blocks(ancestor, up_to, watched)
             refs = [block.ref for block in fetched]
             held: tuple[Balance, ...] = ()
@@ -252,7 +256,7 @@ class EvmWatcher:
             branch.move(len(disconnected), refs, self._kept_from(ancestor, final_height))
             self._looked_at = int(self._now())
             progress.at(ancestor.height, head.height)
-            if len(refs) < MOST_BLOCKS:
+            if len(refs) < most:
                 continue
             head = await fetcher.head()  # a long gap: the chain went on meanwhile
             if head.height < ancestor.height:
