@@ -157,11 +157,14 @@ async def a_shop(
     final: str = '"finalized"',
     settings: str = "",
     account: str = "",
+    token: str = "decimals = 6",
+    store: str = "",
 ) -> AsyncIterator[Shop]:
     """A shop beside its nodes, ready to :meth:`Shop.start`; whatever runs is ended.
 
     ``confirmations`` and ``final`` are TOML values, ``settings`` more lines for the chain's table, ``account``
-    what the store is paid on instead of one random address.
+    what the store is paid on instead of one random address, ``token`` the numbers of the asset ``usdt``, ``store`` more
+    lines for the store's table.
     """
     urls = ", ".join(f'"{one}"' for one in (url, *more_urls))
     public, admin = free_port(), free_port()
@@ -191,7 +194,7 @@ testnet = true
 chain = "test"
 symbol = "USDT"
 contract = "{usdt}"
-decimals = 6
+{token}
 
 [assets.{COIN}]
 chain = "test"
@@ -201,6 +204,7 @@ price_decimals = 6
 
 [stores.shop]
 name = "The shop"
+{store}
 
 [stores.shop.accounts.test]
 {account or f'addresses = ["0x{secrets.token_hex(20)}"]'}

@@ -231,7 +231,7 @@ async def load_credits(connection: AsyncConnection, session_ids: Sequence[str]) 
             )
             .join(credit_rows, credit_rows.c.transfer_id == transfers.c.id)
             .where(credit_rows.c.session_id.in_(session_ids[start : start + _BATCH]))
-            .order_by(transfers.c.first_seen_at, transfers.c.id)
+            .order_by(transfers.c.first_seen_at, transfers.c.tx, transfers.c.kind, transfers.c.ordinal)
         )
         for row in rows:
             found[row.session_id].append(

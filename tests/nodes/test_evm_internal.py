@@ -9,12 +9,10 @@ import pytest
 from astrapayd.services.payments import list_payments
 from astrapayd.testing import NodeProxy
 from astrapayd_evm.demo.accounts import CUSTOMERS
+from tests.nodes.contracts import FORWARDER, create
 from tests.nodes.harness import TestNode
 from tests.nodes.test_evm_own_addresses import XPUB
 from tests.shop import COIN, Shop, a_shop
-
-FORWARDER = bytes.fromhex("600f600c600039600f6000f3" + "600060006000600034600035" + "5af100")
-"""Creates a contract that sends whatever it is paid on to the address in its call data."""
 
 
 async def offers(node: TestNode, method: str, *parameters: object) -> bool:
@@ -30,12 +28,9 @@ async def offers(node: TestNode, method: str, *parameters: object) -> bool:
 async def pay_by_contract(shop: Shop, node: TestNode) -> str:
     """Open a session for native coin and pay it through the forwarder; the session's id."""
     asked = await shop.open(await shop.link("0.015", "ETH"), COIN)
-    payer = CUSTOMERS[0].address
-    created = await node.wallet.send_raw(payer, None, 0, FORWARDER)
-    await node.mine()
-    receipt = await node.wallet.request("eth_getTransactionReceipt", created)
+    forwarder = await create(node, FORWARDER)
     data = bytes(12) + bytes.fromhex(asked.address[2:])
-    await node.wallet.send_raw(payer, receipt["contractAddress"], asked.due_base, data)
+    await node.wallet.send_raw(CUSTOMERS[0].address, forwarder, asked.due_base, data)
     await node.mine()
     return asked.session_id
 
