@@ -17,7 +17,10 @@ from astrapayd.db.tables import checkouts, reservations, sessions, tail_spaces
 from astrapayd.links import Unavailable
 from astrapayd.services.core import NotFound, TryLater
 from astrapayd.services.sessions import LinkUnavailable, find_session, is_customer, open_session
+from tests.databases import both_engines
 from tests.shopfront import PRICE, Shopfront, look, shopfront
+
+pytestmark = both_engines
 
 
 @pytest.fixture

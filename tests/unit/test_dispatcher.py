@@ -21,7 +21,10 @@ from astrapayd.events import Event, EventType
 from astrapayd.hookspecs import Accepted, Delivery, Outcome, Rejected, Retry
 from astrapayd.services import endpoints
 from astrapayd.services.core import Core
+from tests.databases import both_engines
 from tests.delivery import NOW, FakeClock, FakePlugins, append, core_on, fresh_database, subscribe
+
+pytestmark = both_engines
 
 
 @pytest.fixture
