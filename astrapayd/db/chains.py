@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.tables import addresses, chain_blocks, chains, derivations, tail_spaces, transfers
@@ -36,6 +38,12 @@ async def load_chain(connection: AsyncConnection, chain_id: str) -> ChainRow | N
     """The chain's row, or None before its first start."""
     row = (await connection.execute(select(chains).where(chains.c.id == chain_id))).one_or_none()
     return ChainRow(**row._mapping) if row is not None else None
+
+
+async def lock_chain(tx: AsyncConnection, chain_id: str) -> None:
+    """Keep everybody else from writing payments of the chain until the transaction ends: the first of the locks
+    (``docs/adr/0006-locks-on-postgresql.md``). Ingest takes it by moving the head."""
+    await tx.execute(select(chains.c.id).where(chains.c.id == chain_id).with_for_update(key_share=True))
 
 
 async def insert_chain(tx: AsyncConnection, chain_id: str, network: str) -> None:
@@ -231,10 +239,12 @@ async def next_derivation_index(tx: AsyncConnection, key_hash: str, branch: int)
     an index is never given twice, not even after an opening that failed later in the same transaction.
     """
     known = select(derivations.c.id).where(derivations.c.key_hash == key_hash, derivations.c.branch == branch)
-    derivation = (await tx.execute(known.with_for_update())).scalar_one_or_none()
+    derivation = (await tx.execute(known)).scalar_one_or_none()
     if derivation is None:
-        statement = insert(derivations).values(key_hash=key_hash, branch=branch, next_index=0)
-        derivation = (await tx.execute(statement.returning(derivations.c.id))).scalar_one()
+        with contextlib.suppress(IntegrityError):  # an opening on another chain was the first at the same moment
+            async with tx.begin_nested():
+                await tx.execute(insert(derivations).values(key_hash=key_hash, branch=branch, next_index=0))
+        derivation = (await tx.execute(known)).scalar_one()
     taken = (
         update(derivations)
         .where(derivations.c.id == derivation)
