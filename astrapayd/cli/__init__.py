@@ -64,10 +64,23 @@ def cli(ctx: click.Context) -> None:
 
 
 def _register() -> None:
-    from astrapayd.cli import config, database, doctor, init, link, node, payment, plugins, run, session, webhook
+    from astrapayd.cli import (
+        config,
+        database,
+        doctor,
+        explain,
+        init,
+        link,
+        node,
+        payment,
+        plugins,
+        run,
+        session,
+        webhook,
+    )
 
     for command in (
-        *(init.init, run.run, link.link, session.session, payment.payment),
+        *(init.init, run.run, link.link, session.session, explain.explain, payment.payment),
         *(node.node, webhook.webhook, config.config, doctor.doctor, plugins.plugins, database.db),
     ):
         cli.add_command(command)

@@ -118,9 +118,13 @@ class LinkView:
     state: LinkState
     store: StoreText
     title: str
-    price: str
+    price: str  # empty: the customer chooses the amount
     currency: str
     choices: tuple[AssetChoice, ...]
+    least: str = ""
+    most: str = ""
+    presets: tuple[str, ...] = ()
+    amount: str = ""  # as typed before, where it was refused
     description: str = ""
     picture_url: str = ""
     chosen: str = ""  # asset id; the first available one otherwise

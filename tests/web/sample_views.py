@@ -61,6 +61,17 @@ LINK = LinkView(
     back_url="https://kaffeehaus-nord.example/cart",
 )
 
+OPEN_AMOUNT = replace(
+    LINK,
+    title="Support the choir",
+    description="Every amount helps us to rent the hall.",
+    price="",
+    choices=(replace(USDT_ETH, price=""),),
+    least="1.00",
+    most="500.00",
+    presets=("5", "20", "50"),
+)
+
 WAITING = PaymentView(
     session_id=SESSION,
     revision=1,
@@ -183,6 +194,10 @@ RECEIPT = ReceiptView(
 SAMPLES: Mapping[str, View] = {
     "link": LINK,
     "link-several": replace(LINK, currency="USD", choices=(USDT_ETH, USDT_TRON, BTC, ETH)),
+    "link-open-amount": OPEN_AMOUNT,
+    "link-open-amount-refused": replace(
+        OPEN_AMOUNT, amount="0.5", error="Amount in USDT '0.5' is less than the least, 1.00."
+    ),
     "link-node-behind": replace(LINK, choices=(replace(USDT_ETH, available=False),)),
     "link-sold-out": replace(LINK, state="sold_out"),
     "link-paused": replace(LINK, state="paused"),
