@@ -189,7 +189,7 @@ class Bookkeeping:
         cause: str,
         rule: str,
     ) -> SessionRow:
-        """Write what a transition led to, and answer the new row; :meth:`_tell` of it is the caller's, and comes last."""
+        """Write what a transition led to, and answer the new row. The caller tells of it, last of all."""
         first_paid = after.announced and not row.state.announced
         paid_at = self._now() if first_paid else None
         await session_queries.save_session(tx, after, paid_at=paid_at)

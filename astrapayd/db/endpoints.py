@@ -81,7 +81,7 @@ async def insert_endpoint(
 
 
 async def load_endpoint(connection: AsyncConnection, endpoint_id: str, *, lock: bool = False) -> EndpointRow | None:
-    """The endpoint, or None where there is none or it was removed; ``lock`` holds its row until the transaction ends."""
+    """The endpoint, or None where there is none or it was removed; ``lock`` holds it until the transaction ends."""
     statement = _endpoints().where(webhook_endpoints.c.id == endpoint_id)
     if lock:
         statement = statement.with_for_update(of=webhook_endpoints, key_share=True)
