@@ -13,8 +13,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +63,33 @@ class Server:
         name = f"test_{next(self._numbers)}"
         _run(self.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
         return self.url(name)
+
+    def empty(self) -> str:
+        """The URL of a new database without a schema; from a running event loop too."""
+        name = f"test_{next(self._numbers)}"
+        with ThreadPoolExecutor(1) as elsewhere:
+            elsewhere.submit(_run, self.execute(f"CREATE DATABASE {name}")).result()
+        return self.url(name)
+
+    async def end_connections(self, url: str) -> None:
+        """As a restart of the server does."""
+        await self.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database_name(url)}'"
+        )
+
+    @asynccontextmanager
+    async def asking_for_passwords(self, role: str) -> AsyncIterator[None]:
+        """That role is asked for its password meanwhile; the others come in as before."""
+        rules = self.folder / "data" / "pg_hba.conf"
+        before = rules.read_text()
+        rules.write_text(f"local all {role} scram-sha-256\n{before}")
+        await self.execute("SELECT pg_reload_conf()")
+        await asyncio.sleep(0.3)  # the server reads it when it has time
+        try:
+            yield
+        finally:
+            rules.write_text(before)
+            await self.execute("SELECT pg_reload_conf()")
 
     def drop(self, url: str) -> None:
         """Throw a database away, whoever is still connected."""

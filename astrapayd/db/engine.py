@@ -58,6 +58,11 @@ class Database:
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @property
+    def url(self) -> str:
+        """Where it is, with a password if there is one: to connect with, not to show."""
+        return self._url.render_as_string(hide_password=False)
+
+    @property
     def path(self) -> Path | None:
         """The SQLite file, or None on a server."""
         return Path(self._url.database) if self.is_sqlite and self._url.database else None
