@@ -64,10 +64,24 @@ def cli(ctx: click.Context) -> None:
 
 
 def _register() -> None:
-    from astrapayd.cli import config, database, doctor, init, link, node, payment, plugins, run, session, webhook
+    from astrapayd.cli import (
+        claim,
+        config,
+        database,
+        doctor,
+        init,
+        link,
+        node,
+        payment,
+        plugins,
+        run,
+        session,
+        unmatched,
+        webhook,
+    )
 
     for command in (
-        *(init.init, run.run, link.link, session.session, payment.payment),
+        *(init.init, run.run, link.link, session.session, payment.payment, unmatched.unmatched, claim.claim),
         *(node.node, webhook.webhook, config.config, doctor.doctor, plugins.plugins, database.db),
     ):
         cli.add_command(command)

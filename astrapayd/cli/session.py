@@ -79,7 +79,7 @@ def show(config_path: Path, as_json: bool, session_key: str) -> None:
     from astrapayd.services import sessions
 
     async def work(core: Core) -> None:
-        session_id = await _find(core, session_key)
+        session_id = await find_id(core, session_key)
         data, story = await _data(core, session_id), await sessions.story(core, session_id)
         if as_json:
             emit_json({**data, "story": story})
@@ -102,7 +102,7 @@ def cancel(config_path: Path, as_json: bool, session_key: str) -> None:
     from astrapayd.services import sessions
 
     async def work(core: Core) -> None:
-        session_id = await _find(core, session_key)
+        session_id = await find_id(core, session_key)
         await sessions.cancel(core, session_id, by="the merchant")
         emit_json(await _data(core, session_id)) if as_json else click.echo(f"{session_id} is cancelled")
 
@@ -124,7 +124,7 @@ def settle(config_path: Path, as_json: bool, session_key: str, note: str, yes: b
     from astrapayd.services import sessions
 
     async def work(core: Core) -> None:
-        session_id = await _find(core, session_key)
+        session_id = await find_id(core, session_key)
         told = (await _data(core, session_id))["session"]
         if not yes:
             if not on_terminal():
@@ -137,7 +137,7 @@ def settle(config_path: Path, as_json: bool, session_key: str, note: str, yes: b
     with_core(config_path, work)
 
 
-async def _find(core: Core, key: str) -> str:
+async def find_id(core: Core, key: str) -> str:
     """The id that was typed, or that of the verification code that was."""
     from astrapayd.ids import normal_code
     from astrapayd.services import sessions
