@@ -38,6 +38,12 @@ async def load_chain(connection: AsyncConnection, chain_id: str) -> ChainRow | N
     return ChainRow(**row._mapping) if row is not None else None
 
 
+async def lock_chain(tx: AsyncConnection, chain_id: str) -> None:
+    """Hold the chain's row until the transaction ends, as each of its updates does: what a person decides about its
+    transfers comes before one update or after it, never in between."""
+    await tx.execute(select(chains.c.id).where(chains.c.id == chain_id).with_for_update())
+
+
 async def insert_chain(tx: AsyncConnection, chain_id: str, network: str) -> None:
     """A chain that this database sees for the first time."""
     await tx.execute(
