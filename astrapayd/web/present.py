@@ -134,7 +134,9 @@ def payment_state(details: SessionDetails) -> PaymentState:
     """Which words the page chooses."""
     state = details.row.state
     if Flag.HELD in state.flags:
-        return "late_held" if Flag.LATE in state.flags else "held"
+        if Flag.LATE in state.flags:
+            return "late_held"
+        return "dust_missing" if state.rest_is_dust else "held"
     match state.status:
         case Status.PAID:
             return "paid"

@@ -21,6 +21,7 @@ PaymentState = Literal[
     "late_accepted",
     "late_held",
     "held",
+    "dust_missing",
     "reverted",
     "expired",
     "expired_partial",

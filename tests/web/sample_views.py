@@ -144,6 +144,9 @@ LATE_ACCEPTED = replace(
 )
 LATE_HELD = replace(LATE_ACCEPTED, state="late_held", transfers=(replace(PENDING, confirmations=12),))
 HELD = replace(LATE_HELD, state="held")
+DUST_MISSING = replace(
+    UNDERPAID, state="dust_missing", received=usdt("24.99"), missing=usdt("0.013417"), rest=None, seconds_left=0
+)
 REVERTED = replace(WAITING, state="reverted", can_cancel=False)
 EXPIRED = replace(WAITING, state="expired", seconds_left=0, can_cancel=False)
 EXPIRED_PARTIAL = replace(UNDERPAID, state="expired_partial", rest=None, seconds_left=0)
@@ -227,6 +230,7 @@ SAMPLES: Mapping[str, View] = {
     "late-accepted": LATE_ACCEPTED,
     "late-held": LATE_HELD,
     "held": HELD,
+    "dust-missing": DUST_MISSING,
     "reverted": REVERTED,
     "expired": EXPIRED,
     "expired-partial": EXPIRED_PARTIAL,
