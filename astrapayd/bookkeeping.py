@@ -25,7 +25,7 @@ from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow
 from astrapayd.event_data import amount_text, session_data
 from astrapayd.events import EventType
-from astrapayd.matching import AmountSpaceFull, choose_tail, due_amount, rest_amount
+from astrapayd.matching import AmountSpaceFull, CreditReason, choose_tail, due_amount, rest_amount
 from astrapayd.money import Asset
 from astrapayd.sessions import (
     Cancelled,
@@ -40,6 +40,7 @@ from astrapayd.sessions import (
 )
 
 _TAIL_TRIES = 20
+_BY_A_PERSON = (CreditReason.MANUAL, CreditReason.CLAIM)  # who accepts a payment knows how late it is
 _REST_SECS = 30 * 86_400  # a tail that has rested so long is as good as new
 
 RE_LET_SECS = 7 * 86_400
@@ -306,7 +307,7 @@ def _credit(session: Session, row: CreditRow, chain: Chain, deep_enough: Depth, 
         transfer_id=transfer.id,
         amount_base=transfer.amount_base,
         on_time=min(transfer.first_seen_at, transfer.block_time or transfer.first_seen_at) <= session.expires_at,
-        too_late=(transfer.block_time or view.time) > session.held_until,
+        too_late=row.credited_by not in _BY_A_PERSON and (transfer.block_time or view.time) > session.held_until,
         live=transfer.live,
         confirmed=confirmed,
         final=mined and chain.final.reached(height or 0, view.head_height, view.final_height),

@@ -15,6 +15,10 @@ class AddressError(ValueError):
     """A text that is not an address of the chain. The message is one sentence for the person who wrote it."""
 
 
+class TransactionError(ValueError):
+    """A text that is not a transaction id of the chain. The message is one sentence for the customer who typed it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Depth:
     """When a block counts: ``blocks`` deep (1 = mined), or, where None, when the node calls it final.
@@ -103,6 +107,19 @@ class Chain(Protocol):
 
     def display_address(self, address: str) -> str:
         """The form that wallets show and people compare (EVM: EIP-55 checksum)."""
+        ...
+
+    @property
+    def signs_messages(self) -> bool:
+        """Whether wallets there can sign a text, and the watcher's ``signed_by`` can check it. Without, a customer's
+        claim waits for the merchant."""
+        ...
+
+    def parse_transaction(self, text: str) -> str:
+        """The canonical form of a transaction id, as :attr:`astrapayd.transfers.Transfer.tx` has it.
+
+        :raises TransactionError: with one sentence that says what is wrong.
+        """
         ...
 
     def payment_uri(self, asset: Asset, address: str, amount_base: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from astrapayd.balances import Rise
 from astrapayd.chains import Chain
+from astrapayd.db.claims import ClaimRow
 from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow, TransferRow
 from astrapayd.events import iso_time
@@ -77,6 +78,45 @@ def unmatched_data(transfer: TransferRow, asset: Asset, chain: Chain, address: s
             "block": block_data(transfer),
             "reason": transfer.reason,
             "candidates": [{"session": c.session_id, "reason": c.reason} for c in transfer.candidates],
+        }
+    }
+
+
+def claim_data(
+    claim: ClaimRow,
+    row: SessionRow,
+    transfers: Sequence[TransferRow],
+    rivals: Sequence[ClaimRow],
+    chain: Chain,
+) -> dict[str, Any]:
+    """A claim that waits for the merchant, with what it could be given and who else claims the same transaction."""
+    asset = row.asset
+    return {
+        "claim": {
+            "id": claim.id,
+            "status": claim.status,
+            "tx": claim.tx,
+            "created_at": iso_time(claim.created_at),
+            "session": {
+                "id": row.id,
+                "status": row.state.status,
+                "order": row.order_ref,
+                "code": row.code,
+                "due": amount_text(row.state.due_base, asset),
+                "received": amount_text(row.state.received_base, asset),
+            },
+            "asset": asset_data(asset),
+            "payments": [
+                {
+                    "id": transfer.id,
+                    "amount": amount_text(transfer.amount_base, asset),
+                    "from": chain.display_address(transfer.sender),
+                    "block": block_data(transfer),
+                }
+                for transfer in transfers
+            ],
+            "contested": bool(rivals),
+            "rivals": [rival.id for rival in rivals],
         }
     }
 

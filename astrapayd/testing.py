@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from astrapayd.chains import AddressError, Depth
+from astrapayd.chains import AddressError, Depth, TransactionError
 from astrapayd.money import Asset
 from astrapayd.node_proxy import Fault, NodeProxy
 from astrapayd.transfers import (
@@ -41,6 +41,7 @@ __all__ = [
     "NodeProxy",
     "Stage",
     "fake_assets",
+    "fake_signature",
 ]
 
 GENESIS_TIME = 1_800_000_000
@@ -209,6 +210,7 @@ class FakeChain:
     assets: Mapping[str, Asset] = field(default_factory=fake_assets)
     confirmations: Depth = field(default_factory=lambda: Depth(2, "2 blocks"))
     final: Depth = field(default_factory=lambda: Depth(6, "6 blocks"))
+    signs_messages: bool = True
     title: str = "Fake Chain"
     token_standard: str = "FAKE-20"  # noqa: S105 - a name, not a secret
     network: str = "fake:1"
@@ -238,6 +240,13 @@ class FakeChain:
     def display_address(self, address: str) -> str:
         """In capitals."""
         return address.upper()
+
+    def parse_transaction(self, text: str) -> str:
+        """The canonical form: lower case letters and digits."""
+        tx = text.lower()
+        if not tx.isalnum() or not tx.isascii() or len(tx) > 80:
+            raise TransactionError(f"that is not a transaction id of {self.title}: it has letters and digits only")
+        return tx
 
     def payment_uri(self, asset: Asset, address: str, amount_base: int) -> str:
         """``fake:ADDRESS?asset=…&amount=…``"""
@@ -284,6 +293,15 @@ class FakeWatcher:
             transfer.recipient for block in self.script.branch() for transfer in self.script.transfers_of(block)
         }
 
+    async def signed_by(self, address: str, message: str, signature: str) -> bool:
+        """Whether it is :func:`fake_signature` of the two.
+
+        :raises WatcherError: while the node is silenced.
+        """
+        if not self.reachable:
+            raise WatcherError("the node does not answer")
+        return signature == fake_signature(address, message)
+
     async def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         """Follow the script until closed."""
         base = recent[0] if recent else None
@@ -303,6 +321,11 @@ class FakeWatcher:
         """Ends :meth:`updates`."""
         self.closed = True
         self.script.changed.set()
+
+
+def fake_signature(address: str, message: str) -> str:
+    """What the holder of an address signs a text with, on a fake chain."""
+    return _hash("signature", address, message)
 
 
 def _is_watched(transfer: Transfer, watched: Watched) -> bool:

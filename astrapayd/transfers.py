@@ -157,6 +157,16 @@ class Watcher(Protocol):
         """
         ...
 
+    async def signed_by(self, address: str, message: str, signature: str) -> bool:
+        """Whether whoever holds the key of ``address`` (canonical) has signed exactly this text.
+
+        ``signature`` is what a stranger sent: anything that is no signature is simply False. A contract's consent is
+        asked of a node. Must not disturb :meth:`updates` of another watcher.
+
+        :raises WatcherError: if only a node could tell, and none answers.
+        """
+        ...
+
     def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         """Follow the chain from the newest of ``recent`` (newest first; empty: begin at the node's head).
 

@@ -179,6 +179,17 @@ async def check_names_used_addresses_only(stage: Stage) -> None:
     assert used <= {stage.address}, "only an address that was paid has a history"
 
 
+async def check_believes_no_signature_that_is_none(stage: Stage) -> None:
+    """Whatever a stranger sends in place of a signature is no proof: a claim would be paid out on it."""
+    watcher = stage.chain.watcher()
+    try:
+        for signature in ("", "0x", "0x" + "00" * 65, "0x" + "ff" * 65, "yes", "0x" + "1b" * 200, "\x00ä"):
+            believed = await watcher.signed_by(stage.address, "a text", signature)
+            assert not believed, f"{signature[:20]!r} is no signature"
+    finally:
+        await watcher.close()
+
+
 async def check_begins_at_the_head_without_earlier_transfers(stage: Stage) -> None:
     """A new chain begins at the node's head: what is older was not paid to anybody here."""
     asset = next(iter(stage.chain.assets.values()))
@@ -353,6 +364,7 @@ async def check_goes_on_after_the_node_restarts(stage: Stage) -> None:
 CHECKS: tuple[Check, ...] = (
     check_says_who_the_node_is,
     check_names_used_addresses_only,
+    check_believes_no_signature_that_is_none,
     check_begins_at_the_head_without_earlier_transfers,
     check_tells_of_exact_payments_in_every_asset,
     check_fills_a_gap_once,

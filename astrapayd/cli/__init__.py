@@ -65,6 +65,7 @@ def cli(ctx: click.Context) -> None:
 
 def _register() -> None:
     from astrapayd.cli import (
+        claim,
         config,
         database,
         doctor,
@@ -76,11 +77,13 @@ def _register() -> None:
         plugins,
         run,
         session,
+        unmatched,
         webhook,
     )
 
     for command in (
         *(init.init, run.run, link.link, session.session, explain.explain, payment.payment),
+        *(unmatched.unmatched, claim.claim),
         *(node.node, webhook.webhook, config.config, doctor.doctor, plugins.plugins, database.db),
     ):
         cli.add_command(command)

@@ -85,12 +85,14 @@ def _problems(error: Exception) -> Sequence[tuple[str, str]] | None:
     from sqlalchemy.exc import DBAPIError
 
     from astrapayd.app import StartError
+    from astrapayd.claims import ClaimRefused
     from astrapayd.config import ConfigError
     from astrapayd.db.engine import DatabaseError
     from astrapayd.links import DraftError
     from astrapayd.plugins import PluginError
     from astrapayd.services.core import NotFound, TryLater
     from astrapayd.services.endpoints import EndpointError
+    from astrapayd.services.unmatched import NotSortable
     from astrapayd.sessions import NotPossible
 
     match error:
@@ -108,7 +110,9 @@ def _problems(error: Exception) -> Sequence[tuple[str, str]] | None:
             return [("", str(error))]
         case BaseExceptionGroup() if len(error.exceptions) == 1 and isinstance(error.exceptions[0], Exception):
             return _problems(error.exceptions[0])
-        case DatabaseError() | PluginError() | NotFound() | TryLater() | EndpointError() | NotPossible():
+        case DatabaseError() | PluginError() | NotFound() | TryLater() | EndpointError():
+            return [("", str(error))]
+        case NotPossible() | NotSortable() | ClaimRefused():
             return [("", str(error))]
         case _:
             return None
@@ -173,6 +177,13 @@ def emit_facts(facts: Iterable[tuple[str, object]]) -> None:
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         click.echo(f"{click.style(name.ljust(width), bold=True)}  {value}")
+
+
+def emit_lines(title: str, lines: Iterable[str]) -> None:
+    """A thing that needs more than one line: its name, and what is to be said of it below."""
+    click.echo(click.style(_plain(title), bold=True))
+    for line in lines:
+        click.echo(f"  {_plain(line)}")
 
 
 def _plain(cell: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from astrapayd.cli.common import emit_json, emit_table, leaf, local_time, with_c
 
 if TYPE_CHECKING:
     from astrapayd.services.core import Core
+    from astrapayd.services.payments import Payment
 
 
 @click.group()
@@ -32,8 +33,7 @@ Examples:
 @leaf
 def list_(config_path: Path, as_json: bool, store: str | None, unmatched: bool, limit: int) -> None:
     """List every transfer to the stores' addresses, the newest first."""
-    from astrapayd.event_data import amount_text, block_data
-    from astrapayd.events import iso_time
+    from astrapayd.event_data import amount_text
     from astrapayd.services.payments import list_payments
 
     async def work(core: Core) -> None:
@@ -42,30 +42,7 @@ def list_(config_path: Path, as_json: bool, store: str | None, unmatched: bool, 
         standing = "unmatched" if unmatched else None
         found = await list_payments(core, store=store, standing=standing, limit=limit)
         if as_json:
-            emit_json(
-                [
-                    {
-                        "id": p.transfer.id,
-                        "store": p.store,
-                        "amount": amount_text(p.transfer.amount_base, core.registry.asset(p.transfer.asset)),
-                        "asset": p.transfer.asset,
-                        "tx": p.transfer.tx,
-                        "kind": p.transfer.kind,
-                        "ordinal": p.transfer.ordinal,
-                        "address": core.registry[p.transfer.chain].display_address(p.address),
-                        "from": core.registry[p.transfer.chain].display_address(p.transfer.sender),
-                        "state": p.transfer.state,
-                        "block": block_data(p.transfer),
-                        "first_seen_at": iso_time(p.transfer.first_seen_at),
-                        "standing": p.transfer.standing,
-                        "reason": p.transfer.reason,
-                        "session": p.session_id,
-                        "credited_by": p.credited_by,
-                        "candidates": [{"session": c.session_id, "reason": c.reason} for c in p.transfer.candidates],
-                    }
-                    for p in found
-                ]
-            )
+            emit_json([payment_json(core, p) for p in found])
             return
         emit_table(
             ("first seen", "amount", "state", "session or reason", "transaction"),
@@ -84,3 +61,31 @@ def list_(config_path: Path, as_json: bool, store: str | None, unmatched: bool, 
         )
 
     with_core(config_path, work)
+
+
+def payment_json(core: Core, payment: Payment) -> dict[str, Any]:
+    """A payment as every command prints it."""
+    from astrapayd.event_data import amount_text, block_data
+    from astrapayd.events import iso_time
+
+    transfer, chain = payment.transfer, core.registry[payment.transfer.chain]
+    return {
+        "id": transfer.id,
+        "store": payment.store,
+        "amount": amount_text(transfer.amount_base, core.registry.asset(transfer.asset)),
+        "asset": transfer.asset,
+        "tx": transfer.tx,
+        "kind": transfer.kind,
+        "ordinal": transfer.ordinal,
+        "address": chain.display_address(payment.address),
+        "from": chain.display_address(transfer.sender),
+        "state": transfer.state,
+        "block": block_data(transfer),
+        "first_seen_at": iso_time(transfer.first_seen_at),
+        "standing": transfer.standing,
+        "reason": transfer.reason,
+        "note": transfer.note,
+        "session": payment.session_id,
+        "credited_by": payment.credited_by,
+        "candidates": [{"session": c.session_id, "reason": c.reason} for c in transfer.candidates],
+    }

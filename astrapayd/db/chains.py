@@ -41,8 +41,9 @@ async def load_chain(connection: AsyncConnection, chain_id: str) -> ChainRow | N
 
 
 async def lock_chain(tx: AsyncConnection, chain_id: str) -> None:
-    """Keep everybody else from writing payments of the chain until the transaction ends: the first of the locks
-    (``docs/adr/0006-locks-on-postgresql.md``). Ingest takes it by moving the head."""
+    """Hold the chain's row until the transaction ends, as each of its updates does by moving the head: what a person
+    decides, and what is opened, comes before one update or after it, never in between. The first of all locks
+    (``docs/adr/0006-locks-on-postgresql.md``)."""
     await tx.execute(select(chains.c.id).where(chains.c.id == chain_id).with_for_update(key_share=True))
 
 

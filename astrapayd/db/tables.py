@@ -303,6 +303,7 @@ transfers = Table(
     Column("standing", String(12), nullable=False),
     Column("reason", Text, nullable=False),
     Column("candidates", Json, nullable=False),  # of an unmatched one: sessions, best first, with reasons
+    Column("note", Text, nullable=False, server_default=""),  # the merchant's, where a person sorted it
     UniqueConstraint("chain", "tx", "kind", "ordinal"),
     CheckConstraint("state IN ('unconfirmed', 'mined', 'orphaned', 'replaced')", name="state"),
     CheckConstraint("standing IN ('credited', 'unmatched', 'dismissed', 'own')", name="standing"),
@@ -334,11 +335,14 @@ claims = Table(
     Column("session_id", ForeignKey("sessions.id"), nullable=False),
     Column("tx", String(80), nullable=False),
     Column("status", String(12), nullable=False),
-    Column("proof", Json, nullable=False),
+    Column("proof", Json, nullable=False),  # the signed text, its signature and signer; empty: a bare claim
+    Column("note", Text, nullable=False, server_default=""),  # why it was decided so
     Column("created_at", BigInteger, nullable=False),
     Column("decided_at", BigInteger),
     CheckConstraint("status IN ('open', 'approved', 'refused')", name="status"),
     UniqueConstraint("session_id", "tx"),
+    Index(None, "tx"),  # who else claims it
+    Index(None, "status", "created_at"),
 )
 
 fulfilments = Table(  # one per order, and one per use of a single-use link

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import RowMapping, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from astrapayd.db.tables import addresses, transfers
 from astrapayd.db.tables import credits as credit_rows
-from astrapayd.db.tables import transfers
 from astrapayd.matching import Candidate, CreditReason
 from astrapayd.transfers import BlockRef, TransferKind
 
@@ -41,6 +41,7 @@ class TransferRow:
     standing: str
     reason: str
     candidates: tuple[Candidate, ...]
+    note: str = ""
 
     @property
     def identity(self) -> tuple[str, TransferKind, int]:
@@ -161,6 +162,43 @@ async def mark_replaced(tx: AsyncConnection, chain_id: str, txs: Sequence[str]) 
         )
         found.extend(gone.scalars())
     return found
+
+
+async def load_transfer(tx: AsyncConnection, transfer_id: str) -> tuple[TransferRow, str] | None:
+    """A transfer with the store whose address it came to, or None."""
+    statement = (
+        select(transfers, addresses.c.store)
+        .join(addresses, addresses.c.id == transfers.c.address_id)
+        .where(transfers.c.id == transfer_id)
+    )
+    row = (await tx.execute(statement)).one_or_none()
+    return (transfer_of(row._mapping), row.store) if row is not None else None
+
+
+async def load_by_tx(connection: AsyncConnection, chain_id: str, tx_id: str) -> list[tuple[TransferRow, str]]:
+    """What is known of one transaction: its transfers to addresses of ours, each with the store."""
+    rows = await connection.execute(
+        select(transfers, addresses.c.store)
+        .join(addresses, addresses.c.id == transfers.c.address_id)
+        .where(transfers.c.chain == chain_id, transfers.c.tx == tx_id)
+        .order_by(transfers.c.kind, transfers.c.ordinal)
+    )
+    return [(transfer_of(row._mapping), row.store) for row in rows]
+
+
+async def session_credited_with(connection: AsyncConnection, transfer_id: str) -> tuple[str, CreditReason] | None:
+    """The session that a transfer is counted for, and why; or None."""
+    row = (
+        await connection.execute(
+            select(credit_rows.c.session_id, credit_rows.c.credited_by).where(credit_rows.c.transfer_id == transfer_id)
+        )
+    ).one_or_none()
+    return (row.session_id, CreditReason(row.credited_by)) if row is not None else None
+
+
+async def sort_by_hand(tx: AsyncConnection, transfer_id: str, standing: str, note: str) -> None:
+    """A person says what a transfer is. Why no rule covered it stays, for when that is taken back."""
+    await tx.execute(update(transfers).where(transfers.c.id == transfer_id).values(standing=standing, note=note))
 
 
 async def set_standing(

@@ -7,27 +7,30 @@ import contextlib
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aiohttp import web
 from markupsafe import Markup
 
+from astrapayd.claims import ClaimRefused, ClaimStatus
 from astrapayd.ids import normal_code
 from astrapayd.money import AmountError
 from astrapayd.news import News
+from astrapayd.services import claims as claim_service
 from astrapayd.services import sessions as session_service
 from astrapayd.services.chains import levels
+from astrapayd.services.claims import Evidence
 from astrapayd.services.core import Core, NotFound, TryLater
 from astrapayd.services.links import find_link
 from astrapayd.services.sessions import LinkUnavailable, SessionDetails, find_session
 from astrapayd.sessions import NotPossible, Status
 from astrapayd.web import present
 from astrapayd.web.headers import PAGE_HEADERS
-from astrapayd.web.limits import VERIFICATIONS, Limits
+from astrapayd.web.limits import CLAIMS, VERIFICATIONS, Limits
 from astrapayd.web.render import Pages, live_event
 from astrapayd.web.routes import Extra
-from astrapayd.web.views import LinkView, PaidView, PaymentView, VerifyView, View
+from astrapayd.web.views import ClaimForm, LinkView, PaidView, PaymentView, VerifyView, View
 
 LIVE_EVERY_SECS = 10
 """A live page is sent anew at least this often, so that it shows when the node was last looked at, and so that a
@@ -69,6 +72,8 @@ class Checkout:
             web.get("/s/{session}/status", self.status),
             web.get("/s/{session}/live", self.live),
             web.post("/s/{session}/cancel", self.cancel),
+            web.get("/s/{session}/claim", self.claim_form),
+            web.post("/s/{session}/claim", self.claim),
             web.get("/r/{session}", self.receipt),
             web.get("/verify", self.verify),
         ]
@@ -111,9 +116,7 @@ class Checkout:
 
     async def session(self, request: web.Request) -> web.Response:
         """The payment page, or the paid one."""
-        details = await find_session(self._core, request.match_info["session"])
-        blocks = [await extra(details) for extra in self._extras]
-        return self._page(self._view(details, request, tuple(b for b in blocks if b is not None)))
+        return self._page(await self._session_view(request))
 
     async def status(self, request: web.Request) -> web.Response:
         """The part of the page that changes, once; for a browser whose stream does not come through."""
@@ -146,11 +149,31 @@ class Checkout:
         session_id = request.match_info["session"]
         details = await find_session(self._core, session_id)
         form = await request.post()
-        expected = self._cancel_token(details, request)
-        if not expected or not hmac.compare_digest(expected, str(form.get("cancel_token", ""))):
+        if not self._is_own(details, request, "cancel", form):
             raise web.HTTPForbidden(text="Only the browser that opened this payment can cancel it.")
         with contextlib.suppress(NotPossible):  # paid meanwhile: the page says so
             await session_service.cancel(self._core, session_id, by="the customer")
+        self._committed([session_id])
+        return web.Response(status=303, headers={"Location": f"/s/{session_id}", **PAGE_HEADERS})
+
+    async def claim_form(self, request: web.Request) -> web.Response:
+        """The payment page with the form for a claim open, and without refreshing by itself while it is filled in."""
+        return self._page(await self._session_view(request, filling_in=Evidence("", "")))
+
+    async def claim(self, request: web.Request) -> web.Response:
+        """Claim a transaction for the session, by its own browser only."""
+        session_id = request.match_info["session"]
+        self._limits.count(request, CLAIMS, "claim")
+        details = await find_session(self._core, session_id)
+        form = await request.post()
+        if not self._is_own(details, request, "claim", form):
+            raise web.HTTPForbidden(text="Only the browser that opened this payment can claim one for it.")
+        evidence = Evidence(*(str(form.get(name, "")) for name in ("tx", "code", "signature")))
+        try:
+            await claim_service.present(self._core, session_id, evidence)
+        except ClaimRefused as refused:
+            view = await self._session_view(request, filling_in=evidence, error=str(refused))
+            return self._page(view, status=422)
         self._committed([session_id])
         return web.Response(status=303, headers={"Location": f"/s/{session_id}", **PAGE_HEADERS})
 
@@ -191,20 +214,59 @@ class Checkout:
         view = present.link_view(self._core, link, why, level, form_token=token)
         return replace(view, error=error, amount=amount[:100], chosen=chosen)
 
+    async def _session_view(
+        self, request: web.Request, *, filling_in: Evidence | None = None, error: str = ""
+    ) -> PaymentView | PaidView:
+        """The whole page; ``filling_in`` is what the customer has typed into the form for a claim so far."""
+        details = await find_session(self._core, request.match_info["session"])
+        blocks = [await extra(details) for extra in self._extras]
+        claim = await self._claim_form(details, request, filling_in, error)
+        return self._view(details, request, claim, tuple(b for b in blocks if b is not None))
+
+    async def _claim_form(
+        self, details: SessionDetails, request: web.Request, filling_in: Evidence | None, error: str
+    ) -> ClaimForm | None:
+        row = details.row
+        token = self._token(details, request, "claim")
+        if not token or row.state.received_base >= row.state.enough_base:
+            return None
+        claims = await claim_service.claims_of(self._core, row.id)
+        signs = self._core.registry[row.chain].signs_messages
+        typed = filling_in or Evidence("", "")
+        return ClaimForm(
+            token=token,
+            challenge=claim_service.challenge_of(self._core, row) if signs else "",
+            waiting=tuple(c.tx for c in claims if c.status is ClaimStatus.OPEN),
+            open=filling_in is not None,
+            tx=typed.tx[:200],
+            signature=typed.signature[:10_000],
+            error=error,
+        )
+
     def _view(
-        self, details: SessionDetails, request: web.Request, extras: tuple[Markup, ...] = ()
+        self,
+        details: SessionDetails,
+        request: web.Request,
+        claim: ClaimForm | None = None,
+        extras: tuple[Markup, ...] = (),
     ) -> PaymentView | PaidView:
         if present.payment_state(details) == "paid":
             return present.paid_view(self._core, details, extras=extras)
-        token = self._cancel_token(details, request)
-        return present.payment_view(self._core, details, cancel_token=token, extras=extras)
+        token = self._token(details, request, "cancel")
+        return present.payment_view(self._core, details, cancel_token=token, claim=claim, extras=extras)
 
-    def _cancel_token(self, details: SessionDetails, request: web.Request) -> str:
-        """Empty unless the request comes from the browser that opened the session."""
+    def _token(self, details: SessionDetails, request: web.Request, what: str) -> str:
+        """What a form must bring along. Empty unless the request comes from the browser that opened the session."""
         secret = request.cookies.get(_cookie(details.row.id), "")
         if not session_service.is_customer(details.row, secret):
             return ""
-        return hashlib.sha256(f"cancel\0{secret}".encode()).hexdigest()
+        return hashlib.sha256(f"{what}\0{secret}".encode()).hexdigest()
+
+    def _is_own(self, details: SessionDetails, request: web.Request, what: str, form: Mapping[str, object]) -> bool:
+        """Whether a form was filled in by the browser that opened the session, on a page of ours."""
+        expected = self._token(details, request, what)
+        given = str(form.get(f"{what}_token", "")).encode(errors="replace")  # a text beyond ASCII cannot be compared
+        return bool(expected) and hmac.compare_digest(expected.encode(), given)
 
     def _page(self, view: View, *, status: int = 200, retry_after_secs: int = 0) -> web.Response:
         headers = dict(PAGE_HEADERS)

@@ -21,6 +21,10 @@ VERIFICATIONS = parse("20/minute")
 """Codes tried by one client: 35 random bits outlast that by far."""
 
 
+CLAIMS = parse("10/minute")
+"""Claims made by one client: each may ask a node about a signature."""
+
+
 class TooMany(TryLater):
     """The client asks too often."""
 

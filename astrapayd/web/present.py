@@ -20,6 +20,7 @@ from astrapayd.web.views import (
     AddressText,
     AmountText,
     AssetChoice,
+    ClaimForm,
     LinkState,
     LinkView,
     NetworkText,
@@ -74,9 +75,14 @@ def link_view(core: Core, link: Link, why: Unavailable | None, level: dict[str, 
 
 
 def payment_view(
-    core: Core, details: SessionDetails, *, cancel_token: str = "", extras: tuple[Markup, ...] = ()
+    core: Core,
+    details: SessionDetails,
+    *,
+    cancel_token: str = "",
+    claim: ClaimForm | None = None,
+    extras: tuple[Markup, ...] = (),
 ) -> PaymentView:
-    """The page of a session that is not paid. ``cancel_token`` is given to the session's own browser only."""
+    """The page of a session that is not paid. ``cancel_token`` and ``claim`` are for its own browser only."""
     row, state, asset = details.row, details.row.state, details.row.asset
     chain, now = core.registry[row.chain], core.now()
     asking_rest = details.asking.purpose == "rest"
@@ -115,6 +121,7 @@ def payment_view(
         late_until=iso_time(state.late_until),
         can_cancel=bool(cancel_token) and state.status is Status.PENDING and not state.received_base,
         cancel_token=cancel_token,
+        claim=claim,
         link_url=f"/l/{details.link.slug}",
         back_url=row.back_url,
         order=row.order_ref,
@@ -127,7 +134,9 @@ def payment_state(details: SessionDetails) -> PaymentState:
     """Which words the page chooses."""
     state = details.row.state
     if Flag.HELD in state.flags:
-        return "late_held" if Flag.LATE in state.flags else "held"
+        if Flag.LATE in state.flags:
+            return "late_held"
+        return "dust_missing" if state.rest_is_dust else "held"
     match state.status:
         case Status.PAID:
             return "paid"

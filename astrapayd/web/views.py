@@ -21,6 +21,7 @@ PaymentState = Literal[
     "late_accepted",
     "late_held",
     "held",
+    "dust_missing",
     "reverted",
     "expired",
     "expired_partial",
@@ -148,6 +149,23 @@ class TransferLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimForm:
+    """For the session's own browser: to say which transaction paid, where the page does not show it by itself.
+
+    ``waiting`` are transactions whose claims wait for the shop. ``challenge`` is the text that proves the sender, empty
+    where the chain knows no such signatures. ``open``: the customer is filling it in, so the page does not refresh.
+    """
+
+    token: str
+    challenge: str = ""
+    waiting: tuple[str, ...] = ()
+    open: bool = False
+    tx: str = ""  # as typed before, with what was wrong
+    signature: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentView:
     """`/s/ID` until it is paid, and each message of its live stream."""
 
@@ -178,6 +196,7 @@ class PaymentView:
     late_until: str = ""
     can_cancel: bool = False
     cancel_token: str = ""
+    claim: ClaimForm | None = None
     link_url: str = ""  # to start again
     back_url: str = ""
     order: str = ""

@@ -16,7 +16,7 @@ import orjson
 
 from astrapayd import signing
 from astrapayd.dispatcher import RETRY_DELAYS_SECS
-from astrapayd.event_data import session_data, unexplained_data, unmatched_data
+from astrapayd.event_data import claim_data, session_data, unexplained_data, unmatched_data
 from astrapayd.events import API_VERSION, EventType, envelope
 from astrapayd.links import AmountRules
 from astrapayd.services import links
@@ -80,7 +80,7 @@ TRANSFER = SimpleNamespace(
 
 
 def test_the_examples_have_the_shape_of_what_is_sent() -> None:
-    session, unmatched, balance, link, test = (json.loads(example) for example in examples(EVENTS, "json"))
+    session, unmatched, claim, balance, link, test = (json.loads(example) for example in examples(EVENTS, "json"))
     state = SimpleNamespace(
         revision=1, status="paid", flags=(), due_base=1, received_base=1, confirmed_base=1, expires_at=1
     )
@@ -109,6 +109,8 @@ def test_the_examples_have_the_shape_of_what_is_sent() -> None:
     transfer: Any = TRANSFER
     asset: Any = ASSET
     assert shape(unmatched) == shape(unmatched_data(transfer, asset, CHAIN, "0x"))
+    opened: Any = SimpleNamespace(id="clm_1", status="open", tx="0x", created_at=1)
+    assert shape(claim) == shape(claim_data(opened, row, [transfer], [], CHAIN))
     rise: Any = SimpleNamespace(address=SimpleNamespace(address="0x"), amount_base=1, from_height=1)
     block = BlockRef(2, "0x", "0x", 1)
     assert shape(balance) == shape(unexplained_data(rise, asset, CHAIN, ["ses_1"], block))

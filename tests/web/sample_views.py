@@ -10,6 +10,7 @@ from astrapayd.web.views import (
     AddressText,
     AmountText,
     AssetChoice,
+    ClaimForm,
     LinkView,
     NetworkText,
     PaidView,
@@ -72,6 +73,14 @@ OPEN_AMOUNT = replace(
     presets=("5", "20", "50"),
 )
 
+CLAIM = ClaimForm(
+    token="9e1b",
+    challenge=(
+        "I have paid, and ask the shop to count my payment. This signature moves no money.\n"
+        f"\nShop: {STORE.name} at https://{STORE.host}\nPayment: {SESSION}\nPaid to: {ADDRESS}\nCode: 7KQ2-M9XD"
+    ),
+)
+
 WAITING = PaymentView(
     session_id=SESSION,
     revision=1,
@@ -95,6 +104,7 @@ WAITING = PaymentView(
     late_until="2026-11-24T12:30:00Z",
     can_cancel=True,
     cancel_token="c4f1",
+    claim=CLAIM,
     link_url="/l/two-bags",
     back_url="https://kaffeehaus-nord.example/cart",
     order="1042",
@@ -134,6 +144,9 @@ LATE_ACCEPTED = replace(
 )
 LATE_HELD = replace(LATE_ACCEPTED, state="late_held", transfers=(replace(PENDING, confirmations=12),))
 HELD = replace(LATE_HELD, state="held")
+DUST_MISSING = replace(
+    UNDERPAID, state="dust_missing", received=usdt("24.99"), missing=usdt("0.013417"), rest=None, seconds_left=0
+)
 REVERTED = replace(WAITING, state="reverted", can_cancel=False)
 EXPIRED = replace(WAITING, state="expired", seconds_left=0, can_cancel=False)
 EXPIRED_PARTIAL = replace(UNDERPAID, state="expired_partial", rest=None, seconds_left=0)
@@ -217,10 +230,23 @@ SAMPLES: Mapping[str, View] = {
     "late-accepted": LATE_ACCEPTED,
     "late-held": LATE_HELD,
     "held": HELD,
+    "dust-missing": DUST_MISSING,
     "reverted": REVERTED,
     "expired": EXPIRED,
     "expired-partial": EXPIRED_PARTIAL,
     "cancelled": CANCELLED,
+    "claim": replace(WAITING, claim=replace(CLAIM, open=True)),
+    "claim-wrong": replace(
+        EXPIRED,
+        claim=replace(
+            CLAIM,
+            open=True,
+            tx=TX_TWO,
+            signature="0x4ec0",
+            error="that transaction was made before this payment was opened, so it cannot be for it",
+        ),
+    ),
+    "claim-waits": replace(EXPIRED, claim=replace(CLAIM, waiting=(TX_ONE,))),
     "paid": PAID,
     "paid-too-much": replace(PAID, received=usdt("30.003417"), excess=usdt("5.00"), late=True, back_url=""),
     "receipt": RECEIPT,

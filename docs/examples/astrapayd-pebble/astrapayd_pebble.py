@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from astrapayd.chains import AddressError, ChainRegistry, Depth
+from astrapayd.chains import AddressError, ChainRegistry, Depth, TransactionError
 from astrapayd.config import ChainSection, Config, ConfigRegistry
 from astrapayd.hookspecs import hookimpl
 from astrapayd.money import Asset
@@ -56,6 +56,7 @@ def astrapayd_register_chains(registry: ChainRegistry, config: Config) -> None:
 # 3. The chain: address rules, assets and the watcher's factory. No I/O here.
 class PebbleChain:
     title = "Pebbles"
+    signs_messages = False
     token_standard = ""
     network = "pebble:1"
     confirmations = Depth(1, "1 block")
@@ -86,6 +87,11 @@ class PebbleChain:
     def display_address(self, address: str) -> str:
         return address
 
+    def parse_transaction(self, text: str) -> str:
+        if not re.fullmatch(r"m[0-9]{1,20}", text):
+            raise TransactionError("that is not the id of a move: it is m and a number")
+        return text
+
     def payment_uri(self, asset: Asset, address: str, amount_base: int) -> str:
         return f"pebble:{address}?pebbles={amount_base}"
 
@@ -109,6 +115,9 @@ class PebbleWatcher:
 
     async def used(self, addresses: Sequence[str]) -> frozenset[str]:
         return frozenset()  # only asked of derived addresses, and pebbles have none
+
+    async def signed_by(self, address: str, message: str, signature: str) -> bool:
+        return False  # pebbles have no keys: the merchant decides about every claim
 
     async def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         ours = list(reversed(recent))  # oldest first

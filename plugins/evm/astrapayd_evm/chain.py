@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from astrapayd.chains import AddressError, ChainRegistry, Depth
+from astrapayd.chains import AddressError, ChainRegistry, Depth, TransactionError
 from astrapayd.config import AssetSection, Config
 from astrapayd.money import Asset
 from astrapayd.transfers import Watcher
@@ -14,6 +15,7 @@ from astrapayd_evm import derivation
 from astrapayd_evm.config import FINALIZED, EvmChainSection
 from astrapayd_evm.networks import network
 
+_TRANSACTION = re.compile(r"(?:0x)?([0-9a-fA-F]{64})", re.ASCII | re.IGNORECASE)
 _NATIVE_DECIMALS = 18  # JSON-RPC speaks of wei on every EVM chain, whatever the chain counts in itself
 
 
@@ -88,6 +90,23 @@ class EvmChain:
     def display_address(self, address: str) -> str:
         """With EIP-55's checksum."""
         return addresses.display(address)
+
+    @property
+    def signs_messages(self) -> bool:
+        """Every wallet knows ``personal_sign``."""
+        return True
+
+    def parse_transaction(self, text: str) -> str:
+        """The canonical form: 0x and 64 lower-case hex digits.
+
+        :raises TransactionError: with one sentence.
+        """
+        found = _TRANSACTION.fullmatch(text)
+        if found is None:
+            raise TransactionError(
+                "that is not a transaction id, which is 0x and 64 letters or digits: copy it from your wallet"
+            )
+        return "0x" + found[1].lower()
 
     def payment_uri(self, asset: Asset, address: str, amount_base: int) -> str:
         """ERC-681, in plain integers: exponents and decimals are read differently by different wallets."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -24,6 +25,7 @@ from astrapayd.transfers import (
     WatcherHealth,
     WatchSet,
 )
+from astrapayd_evm import signatures
 from astrapayd_evm.ancestry import Branch, OffBranch
 from astrapayd_evm.checks import check_node, identify, used_addresses
 from astrapayd_evm.faults import (
@@ -37,6 +39,8 @@ from astrapayd_evm.faults import (
 from astrapayd_evm.fetching import Fetcher
 from astrapayd_evm.outage import Backoff, Outage
 from astrapayd_evm.rpc import NodeRpc, RpcLimits, Wakeup
+
+T = TypeVar("T")
 
 MOST_BLOCKS = 50
 """Blocks in one update: a long gap is committed along the way."""
@@ -115,12 +119,28 @@ class EvmWatcher:
 
     async def used(self, addresses: Sequence[str]) -> frozenset[str]:
         """Which of these addresses hold coin or a listed token, or have sent anything, by the first node that says."""
+        return await self._ask_any(lambda rpc: used_addresses(rpc, addresses, self._settings.assets))
+
+    async def signed_by(self, address: str, message: str, signature: str) -> bool:
+        """By the address's own key, without a node; else by the contract that stands there, asked of the first node
+        that says."""
+        parsed = signatures.parse_signature(signature)
+        if parsed is None:
+            return False
+        digest = signatures.personal_hash(message)
+        # The key comes first: an account that has lent itself a contract's code (EIP-7702) still has its key.
+        if signatures.signer_of(digest, parsed) == address:
+            return True
+        return await self._ask_any(lambda rpc: signatures.contract_accepts(rpc, address, digest, parsed))
+
+    async def _ask_any(self, question: Callable[[NodeRpc], Awaitable[T]]) -> T:
+        """The answer of the first node that gives one. :raises WatcherError: if none does."""
         faults = []
         for rpc in (NodeRpc(url, self._limits) for url in self._settings.node_urls):
             try:
                 await rpc.open()
                 await identify(rpc, self._settings.chain_id, self._genesis)
-                return await used_addresses(rpc, addresses, self._settings.assets)
+                return await question(rpc)
             except NodeFault as fault:
                 faults.append(f"{rpc.label} {fault}")
             finally:

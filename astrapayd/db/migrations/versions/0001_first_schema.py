@@ -353,6 +353,7 @@ def upgrade() -> None:
         sa.Column("standing", sa.String(length=12), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("candidates", sa.LargeBinary(), nullable=False),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
         sa.CheckConstraint("(state = 'mined') = (block_hash IS NOT NULL)", name=op.f("ck_transfers_mined_in_a_block")),
         sa.CheckConstraint("kind IN ('native', 'token', 'internal')", name=op.f("ck_transfers_kind")),
         sa.CheckConstraint(
@@ -393,6 +394,7 @@ def upgrade() -> None:
         sa.Column("tx", sa.String(length=80), nullable=False),
         sa.Column("status", sa.String(length=12), nullable=False),
         sa.Column("proof", sa.LargeBinary(), nullable=False),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("decided_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("status IN ('open', 'approved', 'refused')", name=op.f("ck_claims_status")),
@@ -400,6 +402,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_claims")),
         sa.UniqueConstraint("session_id", "tx", name=op.f("uq_claims_session_id_tx")),
     )
+    with op.batch_alter_table("claims", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_claims_status_created_at"), ["status", "created_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_claims_tx"), ["tx"], unique=False)
+
     op.create_table(
         "credits",
         sa.Column("transfer_id", sa.String(length=40), nullable=False),
@@ -506,6 +512,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_credits_session_id"))
 
     op.drop_table("credits")
+    with op.batch_alter_table("claims", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_claims_tx"))
+        batch_op.drop_index(batch_op.f("ix_claims_status_created_at"))
+
     op.drop_table("claims")
     op.drop_table("changes")
     with op.batch_alter_table("transfers", schema=None) as batch_op:
