@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import URL
+from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -54,7 +54,7 @@ def checked_url(url: URL) -> URL:
 def make_engine(url: URL) -> AsyncEngine:
     """:raises DriverMissing: if the extra is not installed."""
     try:
-        return create_async_engine(
+        engine = create_async_engine(
             url,
             # The rules hold by row locks in one order and by constraints (docs/adr/0006); no transaction is refused
             # for having read something, so none must be begun again.
@@ -66,6 +66,23 @@ def make_engine(url: URL) -> AsyncEngine:
         )
     except ModuleNotFoundError as error:
         raise DriverMissing from error
+    event.listen(engine.sync_engine, "before_cursor_execute", _without_nul, retval=True)
+    return engine
+
+
+def _without_nul(
+    _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+) -> tuple[str, Any]:
+    """PostgreSQL's texts hold every character but U+0000, and refuse the statement. A receiver's answer, a node's
+    message or an address in the browser may have one: it becomes U+FFFD, and is found, or not found, like any other.
+    """
+
+    def clean(row: Any) -> Any:
+        if any(isinstance(value, str) and "\0" in value for value in row):
+            return tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in row)
+        return row
+
+    return statement, [clean(row) for row in parameters] if many else clean(parameters)
 
 
 async def connect_alone(engine: AsyncEngine) -> asyncpg.Connection[Any]:

@@ -8,12 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import IntegrityError
 
 from astrapayd.db import migrate
 from astrapayd.db.engine import Database, DatabaseError
 from astrapayd.db.integrity import check_integrity
-from astrapayd.db.tables import installation
+from astrapayd.db.links import load_link
+from astrapayd.db.tables import addresses, balances, chains, installation, metadata, reservations
+from astrapayd.money import MAX_AMOUNT_BASE
 from tests.postgres import Server
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +99,73 @@ async def test_integrity_of_a_good_database_and_of_one_with_a_constraint_switche
     (problem,) = (await check_integrity(database))["problems"]
     assert "fk_credits_session_id" in problem
     await database.close()
+
+
+async def test_migrations_make_the_tables_and_constraints_that_the_code_knows(
+    postgresql: Server, postgresql_url: str
+) -> None:
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    database, from_tables = Database(postgresql_url), Database(postgresql.empty())
+    async with from_tables.write() as tx:
+        await tx.run_sync(metadata.create_all)
+    async with database.read() as connection:
+        assert await connection.run_sync(differences) == []
+    assert await _definitions(database) == await _definitions(from_tables)
+    for one in (database, from_tables):
+        await one.close()
+    await asyncio.to_thread(postgresql.drop, from_tables.url)
+
+
+async def test_amounts_come_back_as_they_were_written_and_sort_as_numbers(postgresql_url: str) -> None:
+    amounts = [10, 9, MAX_AMOUNT_BASE, 0, 2**64, 2**53 + 1]
+    database = Database(postgresql_url)
+    async with database.write() as tx:
+        more = {"final_height": -1, "watcher_epoch": 0, "watch_version": 0, "level": False, "looked_at": 0}
+        await tx.execute(chains.insert().values(id="fake", network="fake:1", **more))
+        await tx.execute(addresses.insert().values(id=1, chain="fake", address="fake1a", store="shop", added_version=1))
+        for i, amount in enumerate(amounts):
+            await tx.execute(balances.insert().values(address_id=1, asset=f"a{i}", height=1, amount_base=amount))
+    async with database.read() as connection:
+        found = await connection.execute(select(balances.c.amount_base).order_by(balances.c.amount_base))
+        assert list(found.scalars()) == sorted(amounts)
+    await database.close()
+
+
+@pytest.mark.parametrize("tail", [0, 10, 3410, -1])
+async def test_the_database_refuses_a_tail_that_is_not_truncation_safe(postgresql_url: str, tail: int) -> None:
+    database = Database(postgresql_url)
+    held = {"session_id": "ses_1", "purpose": "price", "asset": "usd", "address_id": 1, "due_base": 1}
+    with pytest.raises(IntegrityError, match="tail_truncation_safe"):
+        async with database.write() as tx:
+            await tx.execute(
+                reservations.insert().values(**held, tail=tail, opened_at=0, opened_height=0, live_until=0)
+            )
+    await database.close()
+
+
+async def test_a_character_that_postgresql_does_not_take_is_no_obstacle(postgresql_url: str) -> None:
+    """A receiver answers with U+0000, a browser asks for a page with it."""
+    database = Database(postgresql_url)
+    async with database.write() as tx:
+        assert await load_link(tx, "coffee\0") is None
+        blank = {"network": "fake:1", "final_height": -1, "watcher_epoch": 0, "watch_version": 0, "looked_at": 0}
+        made = [{"id": f"c\0{i}", "level": False, "problem": "no\0such thing", **blank} for i in range(2)]
+        await tx.execute(chains.insert(), made)
+        assert list((await tx.execute(select(chains.c.problem))).scalars()) == ["no\ufffdsuch thing"] * 2
+    await database.close()
+
+
+async def _definitions(database: Database) -> dict[str, str]:
+    """Every constraint and index in the server's own words."""
+    constraints = (
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
+    )
+    indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+    async with database.read() as connection:
+        rows = [row for one in (constraints, indexes) for row in (await connection.execute(text(one))).all()]
+    return {name: words for name, words in rows if not name.startswith("alembic")}
 
 
 async def test_many_processes_that_start_at_one_moment_migrate_once(postgresql: Server) -> None:

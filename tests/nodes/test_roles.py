@@ -149,6 +149,23 @@ async def test_a_stopped_process_that_lost_its_turn_cannot_write_when_it_goes_on
             await nothing_twice(shop)
 
 
+async def test_a_daemon_lives_through_a_restart_of_the_server(
+    shop: Shop, embedded: EmbeddedNode, postgresql: Server
+) -> None:
+    """Every connection is ended under it: it goes on by itself, and an opening after that is paid as ever."""
+    async with process(shop):
+        await head_is(shop, await embedded.mine(), 10)
+        await postgresql.end_connections(shop.core.database.url)
+        await asyncio.sleep(0.5)
+        await head_is(shop, await embedded.mine(), 10)
+        asked = await shop.open(await shop.link("25.00", "USDT"), USDT)
+        await embedded.pay_token(asked.address, asked.due_base)
+        await embedded.mine()
+        told = await shop.until("session.paid")
+        assert [e["type"] for e in told].count("session.paid") == 1
+        await nothing_twice(shop)
+
+
 async def test_roles_need_postgresql(embedded: EmbeddedNode, tmp_path: Path) -> None:
     async with a_shop(tmp_path, url=embedded.url, chain_id=embedded.chain_id, usdt=embedded.usdt) as shop:
         with pytest.raises(AssertionError, match="SQLite serves one process that has every role"):
