@@ -142,7 +142,13 @@ async def test_a_signature_is_good_for_one_session_and_one_shop(front: Shopfront
     paid = front.pay(30 * WHOLE)
     await front.mine(paid)
     text = challenge_of(front.core, await row(front, first))
-    for said in (front.core.config.server.public_url, "Shop", first.id, ADDRESS.upper(), (await row(front, first)).code):
+    for said in (
+        front.core.config.server.public_url,
+        "Shop",
+        first.id,
+        ADDRESS.upper(),
+        (await row(front, first)).code,
+    ):
         assert said in text
     for wrong in (await signed(front, first, PAYER), await signed(front, second, "fake1thief"), "0x00", "signed"):
         assert (await refused(front, second, paid, wrong)).startswith("that is not a signature of exactly the text")
