@@ -15,6 +15,7 @@ from aiohttp import ClientSession, web
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from astrapayd.asset_rules import read_asset_rules
 from astrapayd.chains import AddressError, ChainRegistry
 from astrapayd.config import Config, ConfigError, ConfigRegistry, Problem, load, parse_listener
 from astrapayd.db import chains as chain_queries
@@ -68,16 +69,18 @@ def assemble(config_path: Path, *, plugins: Mapping[str, object] | None = None) 
     config = load(config_path, sections)
     registry = ChainRegistry()
     host.register_chains(registry, config)
-    problems = registry.problems or tuple(_account_problems(config, registry))
+    if registry.problems:
+        raise ConfigError(config.path, registry.problems)
+    rules, problems = read_asset_rules(config, registry)
+    problems += _account_problems(config, registry)
     if problems:
-        raise ConfigError(config.path, problems)
+        raise ConfigError(config.path, tuple(problems))
     database = Database(config.database.connect_url())
     allowances = {
         store_id: Allowance(store.allowance, store.allowance_percent) for store_id, store in config.stores.items()
     }
-    return Assembly(
-        Core(config, registry, database, Ingest(database, registry, allowances, _now), Vetting(_now), _now), host
-    )
+    ingest = Ingest(database, registry, allowances, rules.tiers, _now)
+    return Assembly(Core(config, registry, database, ingest, Vetting(_now), rules.minimums, _now), host)
 
 
 def _now() -> int:

@@ -14,7 +14,7 @@ from typing import assert_never
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from astrapayd.chains import Chain, ChainRegistry
+from astrapayd.chains import Chain, ChainRegistry, Depth, Tier
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import outbox
 from astrapayd.db import reservations as reservation_queries
@@ -25,7 +25,8 @@ from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow
 from astrapayd.event_data import amount_text, session_data
 from astrapayd.events import EventType
-from astrapayd.matching import AmountSpaceFull, choose_tail, due_amount, rest_amount
+from astrapayd.matching import AmountSpaceFull, CreditReason, choose_tail, due_amount, rest_amount
+from astrapayd.money import Asset
 from astrapayd.sessions import (
     Cancelled,
     Credit,
@@ -39,7 +40,12 @@ from astrapayd.sessions import (
 )
 
 _TAIL_TRIES = 20
+_BY_A_PERSON = (CreditReason.MANUAL, CreditReason.CLAIM)  # who accepts a payment knows how late it is
 _REST_SECS = 30 * 86_400  # a tail that has rested so long is as good as new
+
+RE_LET_SECS = 7 * 86_400
+"""So long after its late window the amount of a session that nobody paid is not given to another one, if any other is
+free; and a payment of that amount is not taken for another's."""
 
 
 class NoSuchSession(Exception):
@@ -60,8 +66,15 @@ class Bookkeeping:
     """Writes sessions. ``now`` answers Unix seconds; it dates what is written and decides nothing. ``pick(n)`` answers
     a random integer below ``n``: which of the free tails is taken."""
 
-    def __init__(self, registry: ChainRegistry, now: Callable[[], int], pick: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        registry: ChainRegistry,
+        tiers: Mapping[str, Sequence[Tier]],
+        now: Callable[[], int],
+        pick: Callable[[int], int],
+    ) -> None:
         self._registry = registry
+        self._tiers = tiers
         self._now = now
         self._pick = pick
 
@@ -86,7 +99,8 @@ class Bookkeeping:
         for row in sorted(rows.values(), key=lambda r: (r.opened_at, r.id)):
             chain = self._registry[row.chain]
             order = (row.store, row.order_key)
-            seen = tuple(_credit(row.state, c, chain, view) for c in credit_rows[row.id])
+            deep_enough = self.confirmed_from(row, credit_rows[row.id])
+            seen = tuple(_credit(row.state, c, chain, deep_enough, view) for c in credit_rows[row.id])
             look = Looked(
                 seen,
                 view.time,
@@ -107,6 +121,17 @@ class Bookkeeping:
                 fulfilled[order] = row.id
             await self._reserve_rest(tx, replace(row, state=after), view)
         return changed
+
+    def confirmed_from(self, row: SessionRow, credit_rows: Iterable[CreditRow]) -> Depth:
+        """How deep the session's payments must lie to count: the tier of what is due or received, the larger of both,
+        so that many small transfers do not slip below it."""
+        received_base = sum(c.transfer.amount_base for c in credit_rows if c.transfer.live)
+        amount_base = max(row.state.due_base, received_base)
+        depth = self._registry[row.chain].confirmations
+        for tier in self._tiers.get(row.asset.id, ()):
+            if amount_base >= tier.from_base:
+                depth = tier.depth
+        return depth
 
     async def decide(self, tx: AsyncConnection, session_id: str, change: Cancelled | Settled) -> Session:
         """Apply what a person decided.
@@ -202,6 +227,8 @@ class Bookkeeping:
         state, asset = row.state, row.asset
         if state.status is not Status.PENDING or not 0 < state.received_base < state.enough_base:
             return
+        if state.rest_is_dust:
+            return  # held for the merchant
         held = await reservation_queries.reservations_of(tx, row.id)
         if held[0].tail is None:
             return  # an address of its own: whatever comes there is this session's
@@ -225,8 +252,10 @@ class Bookkeeping:
         now = self._now()
         for _ in range(_TAIL_TRIES):
             taken, released = await reservation_queries.taken_tails(tx, row.address_id, row.asset.id, now - _REST_SECS)
-            tail = choose_tail(price_base, row.asset, taken, lambda t: released.get(t, 0), self._pick)  # noqa: B023
             amount = due_amount if purpose == "price" else rest_amount
+            dues = await reservation_queries.unpaid_dues(tx, row.address_id, row.asset, price_base, now - RE_LET_SECS)
+            ambiguous = {tail for tail, due in dues if amount(price_base, tail, row.asset) == due}
+            tail = self._choose(price_base, row.asset, taken, ambiguous, released)
             due_base = amount(price_base, tail, row.asset)
             try:
                 async with tx.begin_nested():
@@ -237,6 +266,19 @@ class Bookkeeping:
                 continue
             return due_base
         raise AmountSpaceFull
+
+    def _choose(
+        self, price_base: int, asset: Asset, taken: set[int], ambiguous: set[int], released: Mapping[int, int]
+    ) -> int:
+        """A free tail; an ambiguous one only where there is no other."""
+
+        def last_released(tail: int) -> int:
+            return released.get(tail, 0)
+
+        try:
+            return choose_tail(price_base, asset, taken | ambiguous, last_released, self._pick)
+        except AmountSpaceFull:
+            return choose_tail(price_base, asset, taken, last_released, self._pick)
 
 
 async def _is_beyond_limit(tx: AsyncConnection, row: SessionRow) -> bool:
@@ -249,15 +291,19 @@ async def _is_beyond_limit(tx: AsyncConnection, row: SessionRow) -> bool:
     return limit is not None and await session_queries.uses_of_link(tx, row.link_id, but=row.id) >= limit
 
 
-def _credit(session: Session, row: CreditRow, chain: Chain, view: ChainView) -> Credit:
+def _credit(session: Session, row: CreditRow, chain: Chain, deep_enough: Depth, view: ChainView) -> Credit:
     transfer = row.transfer
     height = transfer.block_height
     mined = transfer.live and height is not None
-    confirmed = mined and chain.confirmations.reached(height or 0, view.head_height, view.final_height)
+    # What was confirmed stays so while its block is there: a further payment that lifts the session into another tier
+    # must not take back what was delivered upon.
+    depth = chain.confirmations if row.confirmed else deep_enough
+    confirmed = mined and depth.reached(height or 0, view.head_height, view.final_height)
     return Credit(
         transfer_id=transfer.id,
         amount_base=transfer.amount_base,
         on_time=min(transfer.first_seen_at, transfer.block_time or transfer.first_seen_at) <= session.expires_at,
+        too_late=row.credited_by not in _BY_A_PERSON and (transfer.block_time or view.time) > session.held_until,
         live=transfer.live,
         confirmed=confirmed,
         final=mined and chain.final.reached(height or 0, view.head_height, view.final_height),

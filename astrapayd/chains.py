@@ -29,11 +29,24 @@ class Depth:
     blocks: int | None
     label: str
 
+    @classmethod
+    def of_blocks(cls, blocks: int) -> Depth:
+        """A depth in blocks, with its label."""
+        return cls(blocks, "1 block" if blocks == 1 else f"{blocks} blocks")
+
     def reached(self, height: int, head_height: int, final_height: int) -> bool:
         """Whether a block at ``height`` counts, seen from ``head_height`` with ``final_height`` final (-1: none)."""
         if self.blocks is None:
             return height <= final_height
         return head_height - height + 1 >= self.blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Sessions of at least ``from_base`` (base units) wait until their payments lie so deep."""
+
+    from_base: int
+    depth: Depth
 
 
 class Chain(Protocol):

@@ -176,9 +176,17 @@ class ChainSection(Section):
     plugin: str
 
 
+class TierSection(Section):
+    """``[[assets.ID.tiers]]``: sessions of ``at_least`` so much, in whole units, wait for more confirmations."""
+
+    at_least: Decimal
+    confirmations: Annotated[int, Field(ge=1, le=100_000)] | Literal["final"]
+
+
 class AssetSection(Section):
     """``[assets.ID]``. ``contract`` absent means the chain's native coin. ``price_decimals + tail_digits`` is at
-    most ``decimals``."""
+    most ``decimals``. ``minimum``, in whole units: less than this cannot be sent, or costs more in fees than it is.
+    ``tiers``: what counts as confirmed for larger sums; "final" is what the chain calls final."""
 
     chain: str
     symbol: Annotated[str, Field(min_length=1, max_length=12)]
@@ -186,6 +194,8 @@ class AssetSection(Section):
     decimals: Annotated[int, Field(ge=0, le=36)]
     price_decimals: Annotated[int, Field(ge=0, le=36)] = 2
     tail_digits: Annotated[int, Field(ge=0, le=9)] = 4
+    minimum: Decimal = "0"
+    tiers: Annotated[tuple[TierSection, ...], Field(max_length=10)] = ()
 
 
 class AccountSection(Section):
@@ -206,18 +216,28 @@ class StoreSection(Section):
     """``[stores.ID]``: one shop, and the policies that its sessions are opened with.
 
     ``payment_window_secs`` is how long a customer has; ``late_window_secs`` how long after that a payment still finds
-    its session, and ``late`` what becomes of it then. ``tolerance`` is how much may be missing from a paid session,
+    its session, and ``late`` what becomes of it then. A payment seen in time keeps its session open for
+    ``held_open_secs`` after the window, until it is mined. ``small_rest``: a rest below the asset's minimum is
+    forgiven, or the session is held for the merchant. ``tolerance`` is how much may be missing from a paid session,
     in whole units of its asset. A payment with the right tail that is off by whole cents belongs to its session if
     it is off by at most ``allowance`` units and ``allowance_percent`` of what is due (an exchange's fee).
+
+    Of the unique amounts on the shared addresses, browsers together may hold ``anonymous_percent``, those of one link
+    ``link_percent``, and one API key ``key_percent``: what is left keeps the shop open for the others.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
     payment_window_secs: Annotated[int, Field(ge=60, le=7 * 86400)] = 30 * 60
     late_window_secs: Annotated[int, Field(ge=0, le=30 * 86400)] = 24 * 3600
     late: Literal["accept", "hold"] = "accept"
+    held_open_secs: Annotated[int, Field(ge=0, le=30 * 86400)] = 24 * 3600
+    small_rest: Literal["hold", "forgive"] = "hold"
     tolerance: Decimal = "0"
     allowance: Decimal = "3"
     allowance_percent: Annotated[int, Field(ge=0, le=100)] = 10
+    anonymous_percent: Annotated[int, Field(ge=1, le=100)] = 90
+    link_percent: Annotated[int, Field(ge=1, le=100)] = 80
+    key_percent: Annotated[int, Field(ge=1, le=100)] = 90
     accounts: Mapping[str, AccountSection] = Field(default_factory=dict)
 
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd import balances
-from astrapayd.bookkeeping import Bookkeeping, ChainView
-from astrapayd.chains import Chain, ChainRegistry
+from astrapayd.bookkeeping import RE_LET_SECS, Bookkeeping, ChainView
+from astrapayd.chains import Chain, ChainRegistry, Tier
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import outbox
 from astrapayd.db import reservations as reservation_queries
@@ -68,17 +68,19 @@ class Ingest:
         database: Database,
         registry: ChainRegistry,
         allowances: Mapping[str, Allowance],
+        tiers: Mapping[str, Sequence[Tier]],
         now: Callable[[], int] = lambda: int(time.time()),
         pick: Callable[[int], int] = secrets.randbelow,
     ) -> None:
         """:param allowances: by store.
+        :param tiers: by asset, the smallest first.
         :param pick: answers a random integer below its argument, for tails; predictable ones are for tests only.
         """
         self._database = database
         self._registry = registry
         self._allowances = allowances
         self._now = now
-        self.books = Bookkeeping(registry, now, pick)
+        self.books = Bookkeeping(registry, tiers, now, pick)
 
     async def apply(self, step: ChainUpdate, epoch: int) -> Applied:
         """Apply an update whole or not at all.
@@ -220,8 +222,10 @@ class Ingest:
         arrival = Arrival(asset, row.amount_base, row.block_height, row.first_seen_height, row.first_seen_at)
         allowance = self._allowances.get(address.store, Allowance())
         verdict = match(arrival, held, allowance)
-        if isinstance(verdict, Matched) and verdict.reason is CreditReason.TAIL:
-            released = await reservation_queries.released_for(tx, address.id, asset, row.amount_base)
+        if isinstance(verdict, Matched) and verdict.reason in (CreditReason.AMOUNT, CreditReason.TAIL):
+            # One who forgot to pay may remember days later, when the tail is somebody else's: nothing is guessed.
+            since = row.first_seen_at - RE_LET_SECS
+            released = await reservation_queries.unpaid_for(tx, address.id, asset, row.amount_base, since)
             verdict = match(arrival, held, allowance, released)
         return verdict
 

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from astrapayd.money import MAX_AMOUNT_BASE, AmountError, Asset, parse_price
+from astrapayd.money import MAX_AMOUNT_BASE, AmountError, Asset, format_amount, parse_price
 
 MAX_TITLE = 200
 MAX_TEXT = 5_000
 MAX_METADATA = 20
 MAX_USES = 1_000_000_000
+MAX_PRESETS = 6
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 
 
@@ -35,9 +37,22 @@ class Unavailable(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class AmountRules:
+    """What a customer may choose where the amount is open: decimal texts in the link's currency.
+
+    ``least`` and ``most`` empty: no bound; ``presets`` are offered, and any other amount may be typed.
+    """
+
+    least: str = ""
+    most: str = ""
+    presets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A sharable request for payment. ``price`` is decimal text in ``currency``; ``assets`` are the ids accepted.
 
+    ``price`` empty: the customer chooses the amount, within ``amount_rules``.
     ``max_uses`` None: no limit; ``expires_at`` is Unix seconds, None: never.
     """
 
@@ -51,6 +66,7 @@ class Link:
     instructions: str
     price: str
     currency: str
+    amount_rules: AmountRules
     assets: tuple[str, ...]
     max_uses: int | None
     expires_at: int | None
@@ -64,13 +80,14 @@ class Link:
 class LinkDraft:
     """What a merchant asks for. ``assets`` empty: every asset of the store that carries the currency's symbol.
 
-    ``slug`` empty: one is made from the title.
+    ``price`` empty: an open amount. ``slug`` empty: one is made from the title.
     """
 
     store: str
     title: str
     price: str
     currency: str
+    amount_rules: AmountRules = AmountRules()
     assets: tuple[str, ...] = ()
     description: str = ""
     instructions: str = ""
@@ -97,10 +114,13 @@ class DraftError(Exception):
         self.problems = tuple(problems)
 
 
-def check_draft(draft: LinkDraft, offered: Sequence[Asset], now: int) -> tuple[Asset, ...]:
+def check_draft(
+    draft: LinkDraft, offered: Sequence[Asset], now: int, minimums: Mapping[str, int] = MappingProxyType({})
+) -> tuple[Asset, ...]:
     """The assets that the link will accept.
 
     :param offered: what the store can be paid in.
+    :param minimums: base units by asset, below which nothing can be sent.
     :raises DraftError: with everything that is wrong.
     """
     problems: list[FieldProblem] = []
@@ -123,7 +143,7 @@ def check_draft(draft: LinkDraft, offered: Sequence[Asset], now: int) -> tuple[A
     if len(draft.metadata) > MAX_METADATA or any(len(k) > 40 or len(v) > 500 for k, v in draft.metadata.items()):
         problems.append(FieldProblem("metadata", f"at most {MAX_METADATA} entries, names to 40 and values to 500 long"))
     assets = _accepted(draft, offered, problems)
-    _check_price(draft, assets, problems)
+    _check_price(draft, assets, minimums, problems)
     if problems:
         raise DraftError(problems)
     return assets
@@ -156,17 +176,77 @@ def _accepted(draft: LinkDraft, offered: Sequence[Asset], problems: list[FieldPr
     return tuple(by_id[asset_id] for asset_id in dict.fromkeys(draft.assets) if asset_id in by_id)
 
 
-def _check_price(draft: LinkDraft, assets: Sequence[Asset], problems: list[FieldProblem]) -> None:
-    """A typed price must be exact in every asset: only conversions are ever rounded."""
+def _check_price(
+    draft: LinkDraft, assets: Sequence[Asset], minimums: Mapping[str, int], problems: list[FieldProblem]
+) -> None:
+    """A price is right in every asset; of an open amount, each of its rules is."""
+    rules = draft.amount_rules
+    if draft.price:
+        typed = [("amount", draft.price)]
+        if rules != AmountRules():
+            problems.append(FieldProblem("amount", "is fixed and leaves nothing to choose: leave it or the rules out"))
+    else:
+        bounds = [("least", rules.least), ("most", rules.most)]
+        typed = [(name, text) for name, text in bounds if text] + [("presets", preset) for preset in rules.presets]
+        if len(rules.presets) > MAX_PRESETS:
+            problems.append(FieldProblem("presets", f"are more than {MAX_PRESETS}: leave some out"))
+    wrong = [(name, _why_no_price(text, draft.currency, assets, minimums)) for name, text in typed]
+    problems.extend(FieldProblem(name, why) for name, why in wrong if why)
+    if draft.price or any(why for _, why in wrong):
+        return
+    if rules.least and rules.most and _compared(rules.least) > _compared(rules.most):
+        problems.append(FieldProblem("most", "is below the least that may be paid: write a larger amount"))
+    problems.extend(
+        FieldProblem("presets", f"{preset} is {why}: leave it out")
+        for preset in rules.presets
+        if (why := _out_of_bounds(preset, rules))
+    )
+
+
+def _why_no_price(text: str, currency: str, assets: Sequence[Asset], minimums: Mapping[str, int]) -> str:
+    """What is wrong with an amount in one of the assets, or nothing. A typed one must be exact in every asset: only
+    conversions are ever rounded."""
     decimals = min((asset.price_decimals for asset in assets), default=18)
     try:
-        parse_price(draft.price, decimals, what=f"amount in {draft.currency}")
-        too_large = [a.id for a in assets if price_in(a, draft.price) + a.price_step_base > MAX_AMOUNT_BASE]
+        parse_price(text, decimals, what=f"amount in {currency}")
+        too_large = [a.id for a in assets if price_in(a, text) + a.price_step_base > MAX_AMOUNT_BASE]
     except AmountError as error:
-        problems.append(FieldProblem("amount", str(error)))
-        return
+        return str(error)
     if too_large:
-        problems.append(FieldProblem("amount", f"is larger than {too_large[0]} can move: write a smaller one"))
+        return f"is larger than {too_large[0]} can move: write a smaller one"
+    for asset in assets:
+        least_base = minimums.get(asset.id, 0)
+        if price_in(asset, text) < least_base:
+            least = format_amount(least_base, asset.decimals)
+            return f"amount in {currency} {text!r} is below {least}, the least that {asset.id} can send: write more"
+    return ""
+
+
+def _compared(text: str) -> int:
+    return parse_price(text, 36)
+
+
+def _out_of_bounds(text: str, rules: AmountRules) -> str:
+    if rules.least and _compared(text) < _compared(rules.least):
+        return f"less than the least, {rules.least}"
+    if rules.most and _compared(text) > _compared(rules.most):
+        return f"more than the most, {rules.most}"
+    return ""
+
+
+def chosen_price(link: Link, asset: Asset, text: str, minimums: Mapping[str, int]) -> str:
+    """What a session of the link costs: its price, or the amount that the customer typed where it is open.
+
+    :raises astrapayd.money.AmountError: with one sentence for the customer.
+    """
+    if link.price:
+        return link.price
+    why = _why_no_price(text, link.currency, [asset], minimums)
+    if not why and (bound := _out_of_bounds(text, link.amount_rules)):
+        why = f"amount in {link.currency} {text!r} is {bound}"
+    if why:
+        raise AmountError(why)
+    return text
 
 
 def price_in(asset: Asset, price: str) -> int:

@@ -184,12 +184,13 @@ def match(
 
     1. The address belongs to one session: that session, if the asset is its own.
     2. Exactly the amount due of one reservation (also after expiry, also a second time).
-    3. The tail of one reservation, and the amount off by whole price steps within the allowance; unless it is exactly
-       what an earlier holder of the tail was asked for.
-    4. Otherwise unmatched.
+    3. The tail of one reservation, and the amount off by whole price steps within the allowance.
+    4. Otherwise unmatched; also where 2 or 3 would hold, but it is exactly what an earlier holder of the tail was asked
+       for and may be paying now.
 
     :param reservations: the live ones on the transfer's address, of every asset.
-    :param released: those given back there that were for exactly this amount; needed only for rule 3.
+    :param released: those given back there that were for exactly this amount, whose customers may still pay; needed
+        only where rule 2 or 3 holds.
     """
     owners = [r for r in reservations if r.tail is None]
     if owners:
@@ -198,21 +199,21 @@ def match(
     # A stranger's earlier transfer of exactly the new session's amount must not pay it; nor does one pay that was
     # made after the late window, in an update that reaches further than the window's end.
     same_asset = [r for r in reservations if r.asset.id == arrival.asset.id and _miss(arrival, r) is None]
+    earlier = [r for r in released if r.asset.id == arrival.asset.id and r.due_base == arrival.amount_base]
     exact = _sessions(r for r in same_asset if r.due_base == arrival.amount_base)
-    if len(exact) == 1:
+    if len(exact) == 1 and not earlier:
         return Matched(exact[0], CreditReason.AMOUNT, "the amount is exactly what was due")
 
     tail = tail_of(arrival.amount_base, arrival.asset)
     by_tail = [r for r in same_asset if r.tail == tail and r.tail is not None]
     near = [r for r in by_tail if allowance.covers(arrival.amount_base - r.due_base, r)]
-    earlier = [r for r in released if r.asset.id == arrival.asset.id and r.due_base == arrival.amount_base]
-    if near and earlier:
+    if earlier and (exact or near):
+        which = "the amount is" if exact else "the last digits are"
+        old = [Candidate(s, "exactly what it expected, but its late window is over") for s in _sessions(earlier)]
+        now_held = _rank(arrival, reservations)
         return Unmatched(
-            "the last digits are one session's, but the amount is exactly what an earlier session was asked for",
-            (
-                *(Candidate(s, "exactly what it expected, but its late window is over") for s in _sessions(earlier)),
-                *_rank(arrival, reservations),
-            )[:MAX_CANDIDATES],
+            f"{which} one session's, but an earlier session that nobody paid was asked for exactly this amount too",
+            tuple([*now_held, *old] if exact else [*old, *now_held])[:MAX_CANDIDATES],
         )
     if len(_sessions(near)) == 1:
         off = arrival.amount_base - near[0].due_base

@@ -51,8 +51,9 @@ class Session:
     """One customer's attempt to pay. Amounts in base units of its asset, times in Unix seconds of the chain.
 
     ``overpaid_from_base`` is the smallest excess that counts as overpaid: one price step, since smaller ones are
-    tails. ``announced`` is true once ``session.paid`` was written, forever. ``open`` is true while the chain can
-    still change the session by itself.
+    tails. A rest below ``minimum_base`` cannot be sent by anybody, so that nobody is asked for it. A payment that was
+    seen in time keeps the session open until ``held_until``, however long its block takes. ``announced`` is true once
+    ``session.paid`` was written, forever. ``open`` is true while the chain can still change the session by itself.
     """
 
     id: str
@@ -66,7 +67,9 @@ class Session:
     confirmed_base: int
     expires_at: int
     late_until: int
+    held_until: int
     late_policy: LatePolicy
+    minimum_base: int
     announced: bool
     open: bool
 
@@ -80,18 +83,25 @@ class Session:
         """What is still to come; 0 when enough is there."""
         return self.due_base - self.received_base if self.received_base < self.enough_base else 0
 
+    @property
+    def rest_is_dust(self) -> bool:
+        """Something came, and what is missing is too little to be sent."""
+        return self.received_base > 0 and 0 < self.missing_base < self.minimum_base
+
 
 @dataclass(frozen=True, slots=True)
 class Credit:
     """A transfer counted for the session, as the chain shows it now and as it was last told (``was_…``).
 
-    ``live``: not reorganised or replaced away. ``on_time``: seen or mined before expiry. ``turns`` counts how often
-    it went and came back; it numbers the payment's events.
+    ``live``: not reorganised or replaced away. ``on_time``: seen or mined before expiry. ``too_late``: in no block by
+    the session's ``held_until``, so that only a person can accept it. ``turns`` counts how often it went and came back;
+    it numbers the payment's events.
     """
 
     transfer_id: str
     amount_base: int
     on_time: bool
+    too_late: bool
     live: bool
     confirmed: bool
     final: bool
@@ -174,7 +184,8 @@ def _look(before: Session, look: Looked) -> tuple[Session, tuple[SessionEvent, .
     """1. sums; 2. status; 3. flags; 4. events, where anything differs."""
     received = _sum(c for c in look.credits if c.live)
     confirmed = _sum(c for c in look.credits if c.live and c.confirmed)
-    counts = [c for c in look.credits if c.live and (c.on_time or before.late_policy is LatePolicy.ACCEPT)]
+    accepts_late = before.late_policy is LatePolicy.ACCEPT
+    counts = [c for c in look.credits if c.live and not c.too_late and (c.on_time or accepts_late)]
     payable = _sum(counts) >= before.enough_base
     payable_confirmed = _sum(c for c in counts if c.confirmed) >= before.enough_base
     duplicate = payable and look.order_taken and not before.announced
@@ -208,13 +219,14 @@ def _flags(
     after: Session, look: Looked, *, announced: bool, payable: bool, duplicate: bool, beyond: bool
 ) -> frozenset[Flag]:
     live = [c for c in look.credits if c.live]
-    late = any(not c.on_time for c in live)
+    late = any(c.too_late or not c.on_time for c in live)
     manual = Flag.MANUAL in after.flags
     waits_for_merchant = not manual and (
         duplicate
         or beyond
         or (after.status is Status.CANCELLED and bool(live))
         or (late and not payable and after.received_base >= after.enough_base)
+        or after.rest_is_dust
     )
     wanted = {
         Flag.UNDERPAID: 0 < after.received_base < after.enough_base,

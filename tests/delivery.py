@@ -57,7 +57,7 @@ def core_on(database: Database, clock: Callable[[], float], folder: Path) -> Cor
         plugins={},
     )
     no_ingest: Any = None  # endpoints never ask it
-    return Core(config, ChainRegistry(), database, no_ingest, Vetting(lambda: 0), lambda: int(clock()))
+    return Core(config, ChainRegistry(), database, no_ingest, Vetting(lambda: 0), {}, lambda: int(clock()))
 
 
 async def subscribe(

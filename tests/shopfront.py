@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Table, func, insert, select
 
-from astrapayd.chains import ChainRegistry
+from astrapayd.chains import ChainRegistry, Tier
 from astrapayd.config import AccountSection, Config, DatabaseSection, ServerSection, StoreSection
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import migrate
@@ -146,6 +146,8 @@ async def shopfront(
     addresses: tuple[str, ...] = (ADDRESS,),
     account: AccountSection | None = None,
     level: bool = True,
+    tiers: Mapping[str, Sequence[Tier]] | None = None,
+    minimums: Mapping[str, int] | None = None,
     pick: Callable[[int], int] = secrets.randbelow,
     **store: Any,
 ) -> AsyncIterator[Shopfront]:
@@ -167,9 +169,8 @@ async def shopfront(
     )
     clock = Clock(script)
     allowance = Allowance(section.allowance, section.allowance_percent)
-    core = Core(
-        config, registry, database, Ingest(database, registry, {"shop": allowance}, clock, pick), Vetting(clock), clock
-    )
+    ingest = Ingest(database, registry, {"shop": allowance}, tiers or {}, clock, pick)
+    core = Core(config, registry, database, ingest, Vetting(clock), minimums or {}, clock)
     await migrate.upgrade(database)
     async with database.write() as tx:
         is_new = await chain_queries.load_chain(tx, chain.id) is None

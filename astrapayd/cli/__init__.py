@@ -69,6 +69,7 @@ def _register() -> None:
         config,
         database,
         doctor,
+        explain,
         init,
         link,
         node,
@@ -81,7 +82,8 @@ def _register() -> None:
     )
 
     for command in (
-        *(init.init, run.run, link.link, session.session, payment.payment, unmatched.unmatched, claim.claim),
+        *(init.init, run.run, link.link, session.session, explain.explain, payment.payment),
+        *(unmatched.unmatched, claim.claim),
         *(node.node, webhook.webhook, config.config, doctor.doctor, plugins.plugins, database.db),
     ):
         cli.add_command(command)

@@ -29,10 +29,14 @@ def link() -> None:
 Examples:
   astrapayd link create --title "One kilo of coffee" --amount 25 --currency USDT
   astrapayd link create --title "Ticket" --amount 0.015 --currency ETH --max-uses 100 --expires-in 7d
+  astrapayd link create --title "A donation" --currency USDT --least 1 --preset 5 --preset 20
 """
 )
 @click.option("--title", required=True, help="What is paid for; the customer reads it.")
-@click.option("--amount", required=True, help="The price, such as 25.00.")
+@click.option("--amount", help="The price, such as 25.00. Without it the customer chooses the amount.")
+@click.option("--least", default="", help="Of an open amount: the least that may be paid.")
+@click.option("--most", default="", help="Of an open amount: the most that may be paid.")
+@click.option("--preset", "presets", multiple=True, help="Of an open amount: one to be offered (may be given again).")
 @click.option("--currency", required=True, help="What the price is in, such as USDT.")
 @click.option("--store", help="Which store is paid. Not needed when there is one.")
 @click.option("--asset", "assets", multiple=True, help="Accept only this asset (may be given again). Default: all.")
@@ -49,7 +53,10 @@ def create(
     config_path: Path,
     as_json: bool,
     title: str,
-    amount: str,
+    amount: str | None,
+    least: str,
+    most: str,
+    presets: tuple[str, ...],
     currency: str,
     store: str | None,
     assets: tuple[str, ...],
@@ -61,9 +68,11 @@ def create(
     meta: tuple[str, ...],
 ) -> None:
     """Make a link and print its address."""
-    from astrapayd.links import LinkDraft
+    from astrapayd.links import AmountRules, LinkDraft
     from astrapayd.services import links
 
+    if amount == "":
+        fail("--amount", "is empty: write the price, or leave it out for an amount that the customer chooses")
     expires_at = int(time.time()) + _duration_secs(expires_in) if expires_in is not None else None
     metadata = dict(_pair(one) for one in meta)
 
@@ -71,7 +80,8 @@ def create(
         draft = LinkDraft(
             store=the_store(core, store),
             title=title,
-            price=amount,
+            price=amount or "",
+            amount_rules=AmountRules(least, most, presets),
             currency=currency,
             assets=assets,
             description=description,
@@ -115,10 +125,7 @@ def list_(config_path: Path, as_json: bool, store: str | None, limit: int) -> No
             return
         emit_table(
             ("created", "status", "price", "title", "link"),
-            (
-                (local_time(o.created_at), o.status, f"{o.price} {o.currency}", o.title, links.link_url(core, o))
-                for o in found
-            ),
+            ((local_time(o.created_at), o.status, _price(o), o.title, links.link_url(core, o)) for o in found),
             nothing="there is no link yet: astrapayd link create makes one",
         )
 
@@ -182,7 +189,7 @@ def _show(core: Core, found: Link, payable: str) -> None:
             ("store", found.store),
             ("title", found.title),
             ("description", found.description),
-            ("price", f"{found.price} {found.currency}"),
+            ("price", _price(found)),
             ("assets", " ".join(found.assets)),
             ("status", found.status),
             ("can be paid", payable),
@@ -194,6 +201,14 @@ def _show(core: Core, found: Link, payable: str) -> None:
             *found.metadata.items(),
         ]
     )
+
+
+def _price(found: Link) -> str:
+    if found.price:
+        return f"{found.price} {found.currency}"
+    rules = found.amount_rules
+    bounds = [f"{word} {text}" for word, text in (("from", rules.least), ("to", rules.most)) if text]
+    return " ".join(["open", *bounds, found.currency])
 
 
 def _duration_secs(text: str) -> int:

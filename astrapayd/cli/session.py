@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from astrapayd.cli.common import emit_facts, emit_json, emit_table, fail, leaf, local_time, on_terminal, with_core
+from astrapayd.cli.explain import print_story
 
 if TYPE_CHECKING:
     from astrapayd.services.core import Core
@@ -79,7 +80,7 @@ def show(config_path: Path, as_json: bool, session_key: str) -> None:
     from astrapayd.services import sessions
 
     async def work(core: Core) -> None:
-        session_id = await find_id(core, session_key)
+        session_id = await sessions.find_by_key(core, session_key)
         data, story = await _data(core, session_id), await sessions.story(core, session_id)
         if as_json:
             emit_json({**data, "story": story})
@@ -102,7 +103,7 @@ def cancel(config_path: Path, as_json: bool, session_key: str) -> None:
     from astrapayd.services import sessions
 
     async def work(core: Core) -> None:
-        session_id = await find_id(core, session_key)
+        session_id = await sessions.find_by_key(core, session_key)
         await sessions.cancel(core, session_id, by="the merchant")
         emit_json(await _data(core, session_id)) if as_json else click.echo(f"{session_id} is cancelled")
 
@@ -124,7 +125,7 @@ def settle(config_path: Path, as_json: bool, session_key: str, note: str, yes: b
     from astrapayd.services import sessions
 
     async def work(core: Core) -> None:
-        session_id = await find_id(core, session_key)
+        session_id = await sessions.find_by_key(core, session_key)
         told = (await _data(core, session_id))["session"]
         if not yes:
             if not on_terminal():
@@ -135,21 +136,6 @@ def settle(config_path: Path, as_json: bool, session_key: str, note: str, yes: b
         emit_json(await _data(core, session_id)) if as_json else click.echo(f"{session_id} is paid")
 
     with_core(config_path, work)
-
-
-async def find_id(core: Core, key: str) -> str:
-    """The id that was typed, or that of the verification code that was."""
-    from astrapayd.ids import normal_code
-    from astrapayd.services import sessions
-    from astrapayd.services.core import NotFound
-
-    if key.startswith("ses_"):
-        return key
-    code = normal_code(key)
-    found = await sessions.find_by_code(core, code) if code else None
-    if found is None:
-        raise NotFound(f"there is no session {key!r}: give its id (ses_…) or its verification code")
-    return found
 
 
 async def _data(core: Core, session_id: str) -> dict[str, Any]:
@@ -187,9 +173,4 @@ def _show(data: dict[str, Any], story: list[Any]) -> None:
         where = f"block {block['height']}, {payment['confirmations']} confirmations" if block else payment["state"]
         click.echo(f"\npayment {payment['id']}: {payment['amount']} {symbol}, {where}, by {payment['credited_by']}")
         click.echo(f"  {payment['tx']} #{payment['ordinal']} from {payment['from']}")
-    click.echo(click.style("\nstory", bold=True))
-    for change in story:
-        result = change["result"]
-        status = " ".join([result["status"], *result["flags"]])
-        click.echo(f"{local_time(change['at'])}  {change['cause']}: {change['rule']}")
-        click.echo(f"  → {status}, received {result['received']}, told: {', '.join(result['events']) or 'nobody'}")
+    print_story(story)

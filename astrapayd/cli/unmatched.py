@@ -10,7 +10,6 @@ import click
 
 from astrapayd.cli.common import emit_json, emit_lines, leaf, local_time, with_core
 from astrapayd.cli.payment import payment_json
-from astrapayd.cli.session import find_id
 
 if TYPE_CHECKING:
     from astrapayd.db.sessions import SessionRow
@@ -73,10 +72,11 @@ Examples:
 @leaf
 def assign(config_path: Path, as_json: bool, payment_id: str, session_key: str, note: str) -> None:
     """Count a payment for a session (by its id or verification code). The shop is told as of any payment."""
+    from astrapayd.services.sessions import find_by_key
     from astrapayd.services.unmatched import assign
 
     async def work(core: Core) -> None:
-        session = await assign(core, payment_id, await find_id(core, session_key), by="the merchant", note=note)
+        session = await assign(core, payment_id, await find_by_key(core, session_key), by="the merchant", note=note)
         if as_json:
             emit_json({"payment": payment_id, **session_json(session)})
         else:

@@ -110,6 +110,51 @@ def remove(config_path: Path, as_json: bool, endpoint: str) -> None:
 @webhook.command(
     epilog="""\b
 Examples:
+  astrapayd webhook enable whk_…
+"""
+)
+@click.argument("endpoint")
+@leaf
+def enable(config_path: Path, as_json: bool, endpoint: str) -> None:
+    """Use an endpoint again that was switched off by its answer 410. What was parked meanwhile goes by redeliver."""
+    from astrapayd.services.endpoints import enable_endpoint
+
+    async def work(core: Core) -> None:
+        found = await enable_endpoint(core, endpoint)
+        emit_json({"id": found.id, "active": found.active}) if as_json else click.echo(f"{endpoint} is in use")
+
+    with_core(config_path, work)
+
+
+@webhook.command(
+    epilog="""\b
+Examples:
+  astrapayd webhook rotate whk_…          a new secret; from now on both sign
+  astrapayd webhook rotate whk_… --end    the receiver has the new one: the old one signs no more
+"""
+)
+@click.argument("endpoint")
+@click.option("--end", is_flag=True, help="End the rotation: only the new secret signs.")
+@leaf
+def rotate(config_path: Path, as_json: bool, endpoint: str, end: bool) -> None:
+    """Give an endpoint a new secret and print it. Until --end the old one signs too, so that nothing is missed."""
+    from astrapayd.services.endpoints import end_rotation, rotate_secret
+
+    async def work(core: Core) -> None:
+        found = await (end_rotation if end else rotate_secret)(core, endpoint)
+        if as_json:
+            emit_json({"id": found.id, "secret": found.secrets[0], "secrets_in_use": len(found.secrets)})
+        elif end:
+            click.echo(f"{endpoint} is signed with its new secret only")
+        else:
+            emit_facts([("endpoint", found.id), ("new secret", found.secrets[0])])
+
+    with_core(config_path, work)
+
+
+@webhook.command(
+    epilog="""\b
+Examples:
   astrapayd webhook test whk_…
 """
 )

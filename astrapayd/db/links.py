@@ -8,7 +8,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.tables import links
-from astrapayd.links import Link, LinkStatus
+from astrapayd.links import AmountRules, Link, LinkStatus
 
 
 async def insert_link(tx: AsyncConnection, link: Link) -> None:
@@ -29,7 +29,11 @@ async def insert_link(tx: AsyncConnection, link: Link) -> None:
                 "instructions": link.instructions,
                 "price": link.price,
                 "currency": link.currency,
-                "amount_rules": {},
+                "amount_rules": {
+                    "least": link.amount_rules.least,
+                    "most": link.amount_rules.most,
+                    "presets": list(link.amount_rules.presets),
+                },
                 "assets": list(link.assets),
                 "form": [],
                 "max_uses": link.max_uses,
@@ -77,6 +81,9 @@ def _link(row: Any) -> Link:
         instructions=row.instructions,
         price=row.price,
         currency=row.currency,
+        amount_rules=AmountRules(
+            row.amount_rules["least"], row.amount_rules["most"], tuple(row.amount_rules["presets"])
+        ),
         assets=tuple(row.assets),
         max_uses=row.max_uses,
         expires_at=row.expires_at,

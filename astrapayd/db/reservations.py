@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.chains import ChainRegistry
 from astrapayd.db.sessions import SessionRow
-from astrapayd.db.tables import addresses, reservations
+from astrapayd.db.tables import addresses, reservations, sessions
 from astrapayd.matching import MAX_CANDIDATES, Reservation, rest_amount
 from astrapayd.money import Asset
 
@@ -96,24 +97,40 @@ async def live_reservations(
     return found
 
 
-async def released_for(
-    connection: AsyncConnection, address_id: int, asset: Asset, amount_base: int
+async def unpaid_for(
+    connection: AsyncConnection, address_id: int, asset: Asset, amount_base: int, since: int
 ) -> list[Reservation]:
-    """What was held on an address for exactly this amount and was given back; the newest first, a few of them."""
+    """What was held on an address for exactly this amount, was given back after ``since`` (Unix seconds), and was never
+    paid; the newest first, a few of them."""
     rows = await connection.execute(
-        select(reservations)
-        .where(
-            reservations.c.address_id == address_id,
-            reservations.c.released_at.is_not(None),
-            reservations.c.asset == asset.id,
-            reservations.c.due_base == amount_base,
-        )
+        _unpaid(select(reservations), address_id, asset, since)
+        .where(reservations.c.due_base == amount_base)
         .order_by(reservations.c.id.desc())
         .limit(MAX_CANDIDATES)
     )
     return [
         Reservation(row.session_id, asset, row.tail, row.due_base, row.opened_height, row.live_until) for row in rows
     ]
+
+
+async def unpaid_dues(
+    connection: AsyncConnection, address_id: int, asset: Asset, price_base: int, since: int
+) -> list[tuple[int, int]]:
+    """(tail, due) of what was given back after ``since`` (Unix seconds) and never paid, for about the same price."""
+    near = reservations.c.due_base.between(price_base, price_base + 2 * asset.price_step_base)
+    wanted = select(reservations.c.tail, reservations.c.due_base).where(near)
+    rows = await connection.execute(_unpaid(wanted, address_id, asset, since))
+    return [(row.tail, row.due_base) for row in rows]
+
+
+def _unpaid(statement: Select[Any], address_id: int, asset: Asset, since: int) -> Select[Any]:
+    return statement.join(sessions, sessions.c.id == reservations.c.session_id).where(
+        reservations.c.address_id == address_id,
+        reservations.c.asset == asset.id,
+        reservations.c.tail.is_not(None),
+        reservations.c.released_at > since,
+        sessions.c.paid_at.is_(None),
+    )
 
 
 async def reservations_of(connection: AsyncConnection, session_id: str) -> list[ReservationRow]:

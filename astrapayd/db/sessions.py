@@ -39,6 +39,7 @@ class SessionRow:
     asset: Asset
     address_id: int
     address: str
+    opened_by: str
     price: str
     currency: str
     price_base: int
@@ -80,16 +81,19 @@ async def insert_session(tx: AsyncConnection, row: SessionRow) -> None:
                 "chain": row.chain,
                 "asset": row.asset.id,
                 "address_id": row.address_id,
+                "opened_by": row.opened_by,
                 "price": row.price,
                 "currency": row.currency,
                 "price_base": row.price_base,
                 "due_base": state.due_base,
                 "tolerance_base": state.tolerance_base,
+                "minimum_base": state.minimum_base,
                 "late_policy": state.late_policy,
                 "opened_at": row.opened_at,
                 "opened_height": row.opened_height,
                 "expires_at": state.expires_at,
                 "late_until": state.late_until,
+                "held_until": state.held_until,
                 "code": row.code,
                 "secret_hash": row.secret_hash,
                 "back_url": row.back_url,
@@ -239,6 +243,7 @@ def _session(row: Any, asset: Asset) -> SessionRow:
         asset=asset,
         address_id=row.address_id,
         address=row.address,
+        opened_by=row.opened_by,
         price=row.price,
         currency=row.currency,
         price_base=row.price_base,
@@ -262,7 +267,9 @@ def _session(row: Any, asset: Asset) -> SessionRow:
             confirmed_base=row.confirmed_base,
             expires_at=row.expires_at,
             late_until=row.late_until,
+            held_until=row.held_until,
             late_policy=LatePolicy(row.late_policy),
+            minimum_base=row.minimum_base,
             announced=row.paid_at is not None,
             open=row.open,
         ),

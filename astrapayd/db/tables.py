@@ -208,12 +208,14 @@ sessions = Table(
     Column("status", String(16), nullable=False),
     Column("flags", String(120), nullable=False),  # sorted, separated by one blank
     Column("revision", Integer, nullable=False),
+    Column("opened_by", String(80), nullable=False),  # checkout, cli, or a key: each has its own share of the amounts
     Column("price", String(100), nullable=False),
     Column("currency", String(16), nullable=False),
     Column("rate", String(100), nullable=False, server_default=""),  # decimal text; empty: priced in the asset
     Column("price_base", BaseAmount, nullable=False),
     Column("due_base", BaseAmount, nullable=False),
     Column("tolerance_base", BaseAmount, nullable=False),
+    Column("minimum_base", BaseAmount, nullable=False),  # a smaller rest cannot be sent
     Column("received_base", BaseTotal, nullable=False),
     Column("confirmed_base", BaseTotal, nullable=False),
     Column("late_policy", String(8), nullable=False),
@@ -221,6 +223,7 @@ sessions = Table(
     Column("opened_height", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("late_until", BigInteger, nullable=False),
+    Column("held_until", BigInteger, nullable=False),  # a payment seen in time may take so long to be mined
     Column("paid_at", BigInteger),  # set once, when session.paid is written; never cleared
     Column("open", Boolean, nullable=False),  # the chain can still change it by itself
     Column("code", String(9), nullable=False, unique=True),

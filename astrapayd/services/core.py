@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from astrapayd.chains import ChainRegistry
@@ -15,13 +15,14 @@ from astrapayd.services.vetting import Vetting
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """Configuration, database and rules. ``now`` answers Unix seconds."""
+    """Configuration, database and rules. ``minimums`` are base units by asset. ``now`` answers Unix seconds."""
 
     config: Config
     registry: ChainRegistry
     database: Database
     ingest: Ingest
     vetting: Vetting
+    minimums: Mapping[str, int]
     now: Callable[[], int]
 
     def store(self, store_id: str) -> StoreSection:

@@ -9,10 +9,10 @@ from sqlalchemy import func, select
 
 from astrapayd.db.engine import DatabaseError
 from astrapayd.db.integrity import check_integrity
-from astrapayd.db.reservations import taken_tails
-from astrapayd.db.tables import addresses, deliveries, events, transfers
+from astrapayd.db.tables import deliveries, events, transfers
 from astrapayd.events import EventType
 from astrapayd.plugins import PluginHost
+from astrapayd.services.capacity import spaces
 from astrapayd.services.chains import ChainNodes, ask_nodes, chain_states
 from astrapayd.services.core import Core
 from astrapayd.services.sessions import LOOK_MAX_AGE_SECS
@@ -87,28 +87,21 @@ async def _watching(core: Core) -> list[Finding]:
 
 
 async def _amount_space(core: Core) -> list[Finding]:
-    """How full each shared address is with unique amounts."""
+    """How full each store's shared addresses are with unique amounts, and whether that goes on for long."""
     found = []
-    async with core.database.read() as connection:
-        rows = (
-            await connection.execute(
-                select(addresses.c.id, addresses.c.address, addresses.c.chain, addresses.c.store).where(
-                    addresses.c.derivation.is_(None), addresses.c.retired_at.is_(None)
-                )
+    for space in await spaces(core):
+        place = f"unique amounts of {space.asset.id} (store {space.store})"
+        sentence = f"{space.taken} of {space.size} are taken"
+        if space.full_in_secs is not None:
+            hours = space.full_in_secs // 3600
+            when = f"in about {hours} hours" if hours else "within the hour"
+            sentence += f"; at the pace of the last day ({space.opened_lately} openings) the last is gone {when}"
+        if space.full_in_secs is not None or space.taken * 100 >= space.size * _NEARLY_FULL_PERCENT:
+            found.append(Finding(Verdict.LOOK, place, f"{sentence}: give the store one more address, or an xpub"))
+        else:
+            found.append(
+                Finding(Verdict.FINE, place, f"{sentence}; about {space.expected} at the pace of the last day")
             )
-        ).all()
-        for row in rows:
-            if row.chain not in core.registry:
-                continue
-            for asset in core.registry[row.chain].assets.values():
-                space = asset.tail_space * 9 // 10
-                taken = len((await taken_tails(connection, row.id, asset.id, core.now()))[0])
-                if space and taken * 100 >= space * _NEARLY_FULL_PERCENT:
-                    shown = core.registry[row.chain].display_address(row.address)
-                    sentence = (
-                        f"{taken} of {space} unique amounts are taken: give the store one more address, or an xpub"
-                    )
-                    found.append(Finding(Verdict.LOOK, f"{asset.id} at {shown} (store {row.store})", sentence))
     return found
 
 

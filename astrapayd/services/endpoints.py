@@ -139,7 +139,9 @@ async def rotate_secret(core: Core, endpoint_id: str) -> EndpointRow:
     async with core.database.write() as tx:
         endpoint = await _existing(tx, endpoint_id)
         if len(endpoint.secrets) > 1:
-            raise EndpointError("the endpoint is being rotated already: end that first, once its receiver has changed")
+            raise EndpointError(
+                f"{endpoint_id} is being rotated already: once its receiver has the new secret, end that with --end"
+            )
         await queries.update_secrets(tx, endpoint_id, [new_secret(), *endpoint.secrets])
         return await _existing(tx, endpoint_id)
 
@@ -165,7 +167,9 @@ async def send_test(core: Core, endpoint_id: str) -> int:
     async with core.database.write() as tx:
         endpoint = await _existing(tx, endpoint_id)
         if not endpoint.active:
-            raise EndpointError("the endpoint is switched off since it answered 410: enable it first")
+            raise EndpointError(
+                f"{endpoint_id} is switched off since it answered 410: astrapayd webhook enable {endpoint_id} mends it"
+            )
         # A subject of its own: a test neither waits for what came before it nor holds up what comes after.
         test = NewEvent(
             EventType.WEBHOOK_TEST, new_id("test"), 1, {"endpoint": {"id": endpoint.id, "url": endpoint.url}}

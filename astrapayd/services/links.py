@@ -35,7 +35,7 @@ async def create_link(core: Core, draft: LinkDraft, *, source: str) -> Link:
     :raises DraftError: with everything that is wrong with the draft.
     """
     now = core.now()
-    assets = check_draft(draft, core.assets_of(draft.store), now)
+    assets = check_draft(draft, core.assets_of(draft.store), now, core.minimums)
     link = Link(
         id=new_id("lnk"),
         store=draft.store,
@@ -47,6 +47,7 @@ async def create_link(core: Core, draft: LinkDraft, *, source: str) -> Link:
         instructions=draft.instructions,
         price=draft.price,
         currency=draft.currency,
+        amount_rules=draft.amount_rules,
         assets=tuple(asset.id for asset in assets),
         max_uses=draft.max_uses,
         expires_at=draft.expires_at,
@@ -116,6 +117,11 @@ def link_data(core: Core, link: Link) -> dict[str, object]:
         "description": link.description,
         "instructions": link.instructions,
         "price": {"amount": link.price, "currency": link.currency},
+        "amount_rules": {
+            "least": link.amount_rules.least,
+            "most": link.amount_rules.most,
+            "presets": list(link.amount_rules.presets),
+        },
         "assets": list(link.assets),
         "max_uses": link.max_uses,
         "expires_at": iso_time(link.expires_at) if link.expires_at is not None else None,

@@ -19,6 +19,7 @@ from astrapayd.ids import new_code, new_id
 from astrapayd.links import Link, price_in
 from astrapayd.matching import AmountSpaceFull
 from astrapayd.money import Asset, parse_amount
+from astrapayd.services.capacity import check_share
 from astrapayd.services.core import Core, TryLater
 from astrapayd.sessions import LatePolicy, Session, Status
 
@@ -31,11 +32,12 @@ _VETTED_AT_ONCE = 10
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A session on its way in: everything but where it is paid."""
+    """A session on its way in: everything but where it is paid. ``price`` is decimal text in the link's currency."""
 
     session_id: str
     secret_hash: str
     link: Link
+    price: str
     asset: Asset
     view: ChainView
     source: str
@@ -62,11 +64,15 @@ async def reserve(core: Core, tx: AsyncConnection, opening: Opening) -> None:
         tx, checkout_id=checkout_id, store=opening.link.store, link_id=opening.link.id, order_ref="", now=core.now()
     )
     row = _new_row(core, store, opening, checkout_id)
-    if await _on_shared_address(core, tx, row, account, opening) or await _on_own_address(
-        core, tx, row, account, opening
-    ):
-        return
-    raise TryLater("every unique amount of this shop is taken at the moment", 60)
+    full = TryLater("every unique amount of this shop is taken at the moment", 60)
+    try:
+        await check_share(core, tx, row.store, opening.asset, row.link_id, opening.source)
+        if await _on_shared_address(core, tx, row, account, opening):
+            return
+    except TryLater as share_taken:
+        full = share_taken
+    if not await _on_own_address(core, tx, row, account, opening):
+        raise full
 
 
 async def _on_shared_address(
@@ -141,7 +147,11 @@ async def _on_own_address(
 def _new_row(core: Core, store: StoreSection, opening: Opening, checkout_id: str) -> SessionRow:
     """The session without its address; ``due_base`` is the price until a tail is known."""
     now, link, asset = core.now(), opening.link, opening.asset
-    price_base = price_in(asset, link.price)
+    price_base = price_in(asset, opening.price)
+    minimum_base = core.minimums.get(asset.id, 0)
+    tolerance_base = parse_amount(store.tolerance, asset.decimals)
+    if store.small_rest == "forgive":
+        tolerance_base = max(tolerance_base, minimum_base - 1)
     expires_at = now + store.payment_window_secs
     return SessionRow(
         checkout_id=checkout_id,
@@ -152,7 +162,8 @@ def _new_row(core: Core, store: StoreSection, opening: Opening, checkout_id: str
         asset=asset,
         address_id=0,
         address="",
-        price=link.price,
+        opened_by=opening.source,
+        price=opening.price,
         currency=link.currency,
         price_base=price_base,
         opened_at=now,
@@ -169,13 +180,15 @@ def _new_row(core: Core, store: StoreSection, opening: Opening, checkout_id: str
             flags=frozenset(),
             revision=1,
             due_base=price_base,
-            tolerance_base=parse_amount(store.tolerance, asset.decimals),
+            tolerance_base=tolerance_base,
             overpaid_from_base=asset.price_step_base,
             received_base=0,
             confirmed_base=0,
             expires_at=expires_at,
             late_until=expires_at + store.late_window_secs,
+            held_until=expires_at + max(store.held_open_secs, store.late_window_secs),
             late_policy=LatePolicy(store.late),
+            minimum_base=minimum_base,
             announced=False,
             open=True,
         ),

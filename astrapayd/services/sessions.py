@@ -22,7 +22,8 @@ from astrapayd.db import transfers as transfer_queries
 from astrapayd.db.reservations import ReservationRow
 from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow
-from astrapayd.links import Link, Unavailable, availability
+from astrapayd.ids import normal_code
+from astrapayd.links import Link, Unavailable, availability, chosen_price
 from astrapayd.money import Asset
 from astrapayd.services.core import Core, NotFound, TryLater
 from astrapayd.services.reserving import Opening, Unvetted, reserve
@@ -71,26 +72,30 @@ class SessionDetails:
     level: bool
 
 
-async def open_session(core: Core, slug: str, asset_id: str, *, form_token: str, source: str) -> Opened:
+async def open_session(
+    core: Core, slug: str, asset_id: str, *, form_token: str, source: str, amount: str = ""
+) -> Opened:
     """Reserve an amount or address for a customer, in one transaction with the height above which it can be paid.
 
     ``form_token`` is the random text of the form that was sent: sent twice (a double tap, a bad line) it opens one
-    session, and the same browser gets the same secret again.
+    session, and the same browser gets the same secret again. ``amount`` is what the customer chose, as decimal text in
+    the link's currency; it counts only where the link leaves it open.
 
     :raises NotFound: if the link does not exist or does not take the asset.
     :raises LinkUnavailable: if it is paused, expired, archived or sold out.
+    :raises astrapayd.money.AmountError: if the amount chosen is none, or not one that may be paid.
     :raises TryLater: while the chain's watcher is not level with its node, or every tail is taken.
     """
-    token = f"{slug}\0{asset_id}\0{form_token or secrets.token_urlsafe(32)}"
+    token = f"{slug}\0{asset_id}\0{amount}\0{form_token or secrets.token_urlsafe(32)}"
     for _ in range(_VETTINGS):
         try:
-            return await _open(core, slug, asset_id, token, source)
+            return await _open(core, slug, asset_id, amount, token, source)
         except Unvetted as unvetted:
             await _vet(core, asset_id, unvetted.addresses)
     raise TryLater("the shop looks for an address that was never used before", 5)
 
 
-async def _open(core: Core, slug: str, asset_id: str, token: str, source: str) -> Opened:
+async def _open(core: Core, slug: str, asset_id: str, amount: str, token: str, source: str) -> Opened:
     now = core.now()
     async with core.database.write() as tx:
         link = await link_queries.load_link(tx, slug, lock=True)
@@ -106,8 +111,9 @@ async def _open(core: Core, slug: str, asset_id: str, token: str, source: str) -
         if asset_id not in link.assets or asset_id not in {a.id for a in core.assets_of(link.store)}:
             raise NotFound(f"this link is not paid in {asset_id!r}")
         asset = core.registry.asset(asset_id)
+        price = chosen_price(link, asset, amount, core.minimums)
         view = await _level_view(core, tx, asset, now)
-        opening = Opening(opened.session_id, _digest(opened.secret), link, asset, view, source)
+        opening = Opening(opened.session_id, _digest(opened.secret), link, price, asset, view, source)
         await reserve(core, tx, opening)
         return opened
 
@@ -154,6 +160,20 @@ async def find_by_code(core: Core, code: str) -> str | None:
     """The session that a verification code (in its normal form) belongs to."""
     async with core.database.read() as connection:
         return await session_queries.session_with_code(connection, code)
+
+
+async def find_by_key(core: Core, key: str) -> str:
+    """The session's id, from what a person typed: the id itself, or the verification code.
+
+    :raises NotFound: if the code is nobody's. An id is taken as it is.
+    """
+    if key.startswith("ses_"):
+        return key
+    code = normal_code(key)
+    found = await find_by_code(core, code) if code else None
+    if found is None:
+        raise NotFound(f"there is no session {key!r}: give its id (ses_…) or its verification code")
+    return found
 
 
 async def list_sessions(core: Core, *, store: str | None, status: Status | None, limit: int) -> list[SessionRow]:

@@ -8,12 +8,14 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from aiohttp import web
 from markupsafe import Markup
 
 from astrapayd.claims import ClaimRefused, ClaimStatus
 from astrapayd.ids import normal_code
+from astrapayd.money import AmountError
 from astrapayd.news import News
 from astrapayd.services import claims as claim_service
 from astrapayd.services import sessions as session_service
@@ -85,14 +87,19 @@ class Checkout:
         form = await request.post()
         slug, token = request.match_info["slug"], form.get("form_token", "")
         asset_id = form.get("asset", "")
+        preset, typed = str(form.get("preset", "")), str(form.get("amount", "")).strip()
+        amount = typed or preset
         try:
             opened = await session_service.open_session(
-                self._core, slug, str(asset_id), form_token=str(token)[:100], source="checkout"
+                self._core, slug, str(asset_id), form_token=str(token)[:100], source="checkout", amount=amount
             )
         except LinkUnavailable:
             return self._page(await self._link_view(slug), status=409)
+        except AmountError as error:
+            view = await self._link_view(slug, error=_sentence(str(error)), amount=amount, chosen=str(asset_id))
+            return self._page(view, status=422)
         except TryLater as later:
-            view = await self._link_view(slug, error=str(later))
+            view = await self._link_view(slug, error=_sentence(str(later)), amount=amount, chosen=str(asset_id))
             return self._page(view, status=503, retry_after_secs=later.retry_after_secs)
         self._committed([opened.session_id])
         answer = web.Response(status=303, headers={"Location": f"/s/{opened.session_id}", **PAGE_HEADERS})
@@ -201,13 +208,14 @@ class Checkout:
             for wait in waits:
                 wait.cancel()
 
-    async def _link_view(self, slug: str, *, error: str = "") -> LinkView:
+    async def _link_view(self, slug: str, *, error: str = "", amount: str = "", chosen: str = "") -> LinkView:
         link, why = await find_link(self._core, slug)
         if slug != link.slug:
             raise NotFound("there is no such link")
         level = await levels(self._core)
         token = secrets.token_urlsafe(16)
-        return present.link_view(self._core, link, why, level, form_token=token, error=error)
+        view = present.link_view(self._core, link, why, level, form_token=token)
+        return replace(view, error=error, amount=amount[:100], chosen=chosen)
 
     async def _session_view(
         self, request: web.Request, *, filling_in: Evidence | None = None, error: str = ""
@@ -268,6 +276,11 @@ class Checkout:
         if retry_after_secs:
             headers["Retry-After"] = str(retry_after_secs)
         return web.Response(text=self._pages.render(view), status=status, content_type="text/html", headers=headers)
+
+
+def _sentence(text: str) -> str:
+    """As a customer reads it."""
+    return text[:1].upper() + text[1:] + "."
 
 
 def _cookie(session_id: str) -> str:

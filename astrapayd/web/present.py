@@ -37,9 +37,7 @@ _MIXED_UP = ("ERC-20", "TRC-20", "BEP-20")
 """Token standards whose addresses or names are mistaken for each other, with money lost each time."""
 
 
-def link_view(
-    core: Core, link: Link, why: Unavailable | None, level: dict[str, bool], *, form_token: str, error: str = ""
-) -> LinkView:
+def link_view(core: Core, link: Link, why: Unavailable | None, level: dict[str, bool], *, form_token: str) -> LinkView:
     """:param level: by chain id, whether its watcher is level with its node."""
     states: dict[Unavailable | None, LinkState] = {
         None: "open",
@@ -68,7 +66,9 @@ def link_view(
             for asset in (assets[a] for a in link.assets if a in assets)
         ),
         form_token=form_token,
-        error=error,
+        least=link.amount_rules.least,
+        most=link.amount_rules.most,
+        presets=link.amount_rules.presets,
         back_url=link.back_url,
         demo=_is_demo(core, link.assets),
     )
@@ -116,7 +116,7 @@ def payment_view(
         missing=_plain(state.missing_base, asset) if state.missing_base and state.received_base else None,
         excess=_plain(excess, asset) if excess >= state.overpaid_from_base else None,
         rest=due_text(asked_base, asset, has_tail=True) if asking_rest else None,
-        transfers=_lines(details, chain),
+        transfers=_lines(core, details),
         node_seen_at=iso_time(details.looked_at) if details.looked_at else "",
         late_until=iso_time(state.late_until),
         can_cancel=bool(cancel_token) and state.status is Status.PENDING and not state.received_base,
@@ -134,7 +134,9 @@ def payment_state(details: SessionDetails) -> PaymentState:
     """Which words the page chooses."""
     state = details.row.state
     if Flag.HELD in state.flags:
-        return "late_held" if Flag.LATE in state.flags else "held"
+        if Flag.LATE in state.flags:
+            return "late_held"
+        return "dust_missing" if state.rest_is_dust else "held"
     match state.status:
         case Status.PAID:
             return "paid"
@@ -170,7 +172,7 @@ def paid_view(core: Core, details: SessionDetails, *, extras: tuple[Markup, ...]
         network=_network(asset, chain),
         code=row.code,
         paid_at=iso_time(row.paid_at or row.opened_at),
-        transfers=_lines(details, chain),
+        transfers=_lines(core, details),
         receipt_url=f"/r/{row.id}",
         excess=_excess(details),
         late=Flag.LATE in state.flags,
@@ -198,7 +200,7 @@ def receipt_view(core: Core, details: SessionDetails) -> ReceiptView:
         address=AddressText.of(chain.display_address(row.address)),
         code=row.code,
         paid_at=iso_time(row.paid_at or row.opened_at),
-        transfers=_lines(details, chain),
+        transfers=_lines(core, details),
         verify_url=f"{base_url}/verify?code={row.code}",
         page_url=f"{base_url}/s/{row.id}",
         order=row.order_ref,
@@ -240,8 +242,8 @@ def _excess(details: SessionDetails) -> AmountText | None:
     return _plain(excess, details.row.asset) if excess >= state.overpaid_from_base else None
 
 
-def _lines(details: SessionDetails, chain: Chain) -> tuple[TransferLine, ...]:
-    needed = chain.confirmations.blocks
+def _lines(core: Core, details: SessionDetails) -> tuple[TransferLine, ...]:
+    needed = core.ingest.books.confirmed_from(details.row, details.credits).blocks
     return tuple(
         TransferLine(
             tx=credit.transfer.tx,

@@ -1,12 +1,9 @@
 """QR codes as inline SVG."""
 
-from functools import lru_cache
-
 import segno
 from markupsafe import Markup
 
 
-@lru_cache(maxsize=128)  # drawing one holds the event loop for tens of milliseconds, and an open page is drawn often
 def svg(text: str) -> Markup:
     """Draw ``text`` as an SVG element that scales to its box.
 

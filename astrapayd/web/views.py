@@ -21,6 +21,7 @@ PaymentState = Literal[
     "late_accepted",
     "late_held",
     "held",
+    "dust_missing",
     "reverted",
     "expired",
     "expired_partial",
@@ -118,9 +119,13 @@ class LinkView:
     state: LinkState
     store: StoreText
     title: str
-    price: str
+    price: str  # empty: the customer chooses the amount
     currency: str
     choices: tuple[AssetChoice, ...]
+    least: str = ""
+    most: str = ""
+    presets: tuple[str, ...] = ()
+    amount: str = ""  # as typed before, where it was refused
     description: str = ""
     picture_url: str = ""
     chosen: str = ""  # asset id; the first available one otherwise

@@ -9,7 +9,7 @@ import pytest
 
 from astrapayd.db.tables import reservations
 from astrapayd.services.sessions import settle
-from astrapayd.sessions import Flag, Status
+from astrapayd.sessions import Flag, Session, Status
 from tests.shopfront import Shopfront, shopfront
 
 WHOLE = 1_000_000
@@ -163,3 +163,43 @@ async def test_tail_re_let_then_the_old_customer_pays(front: Shopfront) -> None:
     row = await front.transfer_row(payment)
     assert row["standing"] == "unmatched"
     assert [c["session"] for c in row["candidates"]] == [old.id, new.id]
+
+
+async def re_let(front: Shopfront, rest_secs: int) -> tuple[Session, Session]:
+    """Two sessions of one price, the second with the very amount of the first, ``rest_secs`` after its late window."""
+    old = await front.open_new()
+    await front.mine(secs=old.late_until - front.script.tip.time + 1)
+    await front.mine(secs=rest_secs)
+    new = await front.open_new()
+    assert new.due_base != old.due_base
+    async with front.core.database.write() as tx:  # as if chance had chosen that tail again
+        of_new = reservations.c.session_id == new.id
+        await tx.execute(reservations.update().where(of_new).values(tail=old.due_base % 10_000, due_base=old.due_base))
+    return old, new
+
+
+async def test_tail_re_let_for_the_same_price_could_mean_two_sessions(front: Shopfront) -> None:
+    old, new = await re_let(front, 3 * 86_400)
+    payment = front.pay(old.due_base)
+    await front.mine(payment)
+    row = await front.transfer_row(payment)
+    assert row["standing"] == "unmatched"
+    assert [c["session"] for c in row["candidates"]] == [new.id, old.id]
+
+
+async def test_tail_re_let_long_after_means_the_new_session(front: Shopfront) -> None:
+    old, new = await re_let(front, 8 * 86_400)
+    await front.mine(front.pay(old.due_base))
+    assert (await front.session(new.id)).received_base == old.due_base
+
+
+async def test_tail_re_let_after_the_old_session_was_paid_means_the_new_session(front: Shopfront) -> None:
+    old = await front.open_new()
+    await front.mine(front.pay(old.due_base))
+    await front.mine(secs=old.late_until - front.script.tip.time + 1)
+    new = await front.open_new()
+    async with front.core.database.write() as tx:  # as if chance had chosen that tail again
+        of_new = reservations.c.session_id == new.id
+        await tx.execute(reservations.update().where(of_new).values(tail=old.due_base % 10_000, due_base=old.due_base))
+    await front.mine(front.pay(old.due_base))
+    assert (await front.session(new.id)).received_base == old.due_base

@@ -128,6 +128,22 @@ async def test_tails_are_let_again_only_after_their_late_window_and_the_longest_
     assert {(await front.open_new()).due_base - PRICE for _ in range(10)} < rested
 
 
+async def test_amount_that_an_earlier_customer_may_still_pay_is_given_out_last(front: Shopfront) -> None:
+    """All but a few tails have rested; some of them were asked for at this price and never paid."""
+    first = await front.open_new()
+    await _fill(front, first.id, "fake1shop", leave=0)
+    asked = {10 * i + 1 for i in range(60)}
+    other_price = {10 * i + 2 for i in range(3)}
+    async with front.core.database.write() as tx:
+        for tails, due_of in ((asked, lambda t: PRICE + t), (other_price, lambda t: 2 * PRICE + t)):
+            for tail in tails:
+                given_back = {"released_at": front.clock() - 1_000, "due_base": due_of(tail)}
+                await tx.execute(update(reservations).where(reservations.c.tail == tail).values(given_back))
+    opened = [(await front.open_new()).due_base - PRICE for _ in range(5)]
+    assert set(opened[:3]) == other_price
+    assert set(opened[3:]) < asked
+
+
 async def test_changed_tail_digits_are_noticed(front: Shopfront) -> None:
     """An address that was used with other numbers takes no more: amounts could no longer be told apart."""
     link = await front.link()

@@ -205,6 +205,14 @@ def test_webhook_endpoint_shows_its_secret_once(shop: Path) -> None:
     assert made["secret"] not in json.dumps(listed)
     assert said(shop, "webhook", "test", made["id"])["delivery"] == 1
     assert said(shop, "webhook", "deliveries", made["id"])[0]["type"] == "webhook.test"
+    rotated = said(shop, "webhook", "rotate", made["id"])
+    assert rotated["secrets_in_use"] == 2
+    assert rotated["secret"] != made["secret"]
+    again = run("webhook", "rotate", made["id"], "--config", str(shop))
+    assert (again.exit_code, "being rotated already" in again.stderr) == (1, True)
+    ended = said(shop, "webhook", "rotate", made["id"], "--end")
+    assert (ended["secret"], ended["secrets_in_use"]) == (rotated["secret"], 1)
+    assert said(shop, "webhook", "enable", made["id"]) == {"id": made["id"], "active": True}
     assert said(shop, "webhook", "remove", made["id"]) == {"removed": made["id"], "parked": 1}
 
 

@@ -18,6 +18,7 @@ from astrapayd import signing
 from astrapayd.dispatcher import RETRY_DELAYS_SECS
 from astrapayd.event_data import claim_data, session_data, unexplained_data, unmatched_data
 from astrapayd.events import API_VERSION, EventType, envelope
+from astrapayd.links import AmountRules
 from astrapayd.services import links
 from astrapayd.transfers import BlockRef
 from astrapayd.webhooks import WebhooksSection
@@ -115,6 +116,7 @@ def test_the_examples_have_the_shape_of_what_is_sent() -> None:
     assert shape(balance) == shape(unexplained_data(rise, asset, CHAIN, ["ses_1"], block))
     core: Any = SimpleNamespace(config=SimpleNamespace(server=SimpleNamespace(public_url="https://pay.example")))
     any_link: Any = SimpleNamespace(**dict.fromkeys(link["link"], "x"), currency="USDT")
+    any_link.amount_rules = AmountRules()
     any_link.expires_at, any_link.created_at, any_link.metadata, any_link.assets = None, 1, {}, ["usdt-eth"]
     assert shape(link) == shape({"link": links.link_data(core, any_link)})
     assert set(test["endpoint"]) == {"id", "url"}

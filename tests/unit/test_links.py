@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astrapayd.links import (
+    AmountRules,
     DraftError,
     Link,
     LinkDraft,
@@ -16,10 +17,11 @@ from astrapayd.links import (
     Unavailable,
     availability,
     check_draft,
+    chosen_price,
     price_in,
     slug_stem,
 )
-from astrapayd.money import MAX_AMOUNT_BASE
+from astrapayd.money import MAX_AMOUNT_BASE, AmountError
 from astrapayd.testing import fake_assets
 
 NOW = 1_800_000_000
@@ -37,6 +39,7 @@ LINK = Link(
     instructions="",
     price="25.00",
     currency="USD",
+    amount_rules=AmountRules(),
     assets=("usd",),
     max_uses=None,
     expires_at=None,
@@ -90,7 +93,6 @@ def test_assets_follow_from_the_currency() -> None:
         ({"price": "0.00"}, "amount"),
         ({"price": "-1"}, "amount"),
         ({"price": "1e3"}, "amount"),
-        ({"price": ""}, "amount"),
         ({"price": "1" + "0" * 77}, "amount"),
     ],
 )
@@ -107,6 +109,63 @@ def test_a_price_too_large_for_its_asset_is_a_problem_of_the_draft(price: str) -
 def test_everything_wrong_is_told_at_once() -> None:
     draft = replace(DRAFT, title="", max_uses=0, price="x", back_url="x")
     assert problems(draft) == ["title", "max_uses", "back_url", "amount"]
+
+
+def test_price_below_what_can_be_sent() -> None:
+    least = {"usd": 500_000}
+    with pytest.raises(DraftError, match=r"'0\.49' is below 0\.5, the least that usd can send"):
+        check_draft(replace(DRAFT, price="0.49"), OFFERED, NOW, least)
+    assert check_draft(replace(DRAFT, price="0.50"), OFFERED, NOW, least) == (USD,)
+
+
+@pytest.mark.parametrize(
+    ("price", "rules", "fields"),
+    [
+        ("", AmountRules(), []),
+        ("", AmountRules("1", "100.00", ("5", "20")), []),
+        ("", AmountRules(presets=("5",) * 7), ["presets"]),
+        ("", AmountRules("1.001"), ["least"]),
+        ("", AmountRules("0"), ["least"]),
+        ("", AmountRules("1", "x"), ["most"]),
+        ("", AmountRules("10", "9.99"), ["most"]),
+        ("", AmountRules("10", "10.00"), []),
+        ("", AmountRules("1", "100", ("0.99", "100.01")), ["presets", "presets"]),
+        ("25.00", AmountRules("1"), ["amount"]),
+    ],
+)
+def test_rules_of_an_open_amount(price: str, rules: AmountRules, fields: list[str]) -> None:
+    draft = replace(DRAFT, price=price, amount_rules=rules)
+    if fields:
+        assert problems(draft) == fields
+    else:
+        assert check_draft(draft, OFFERED, NOW) == (USD,)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is no"),
+        ("1,5", "is no"),
+        ("-5", "is negative"),
+        ("5.001", "decimals"),
+        ("0", "is zero"),
+        ("100.01", "more than the most, 100"),
+        ("1" * 70, "larger than any chain"),
+        ("1.2", "below 1.5, the least that usd can send"),
+    ],
+)
+def test_open_amount_that_cannot_be_paid(text: str, why: str) -> None:
+    link = replace(LINK, price="", amount_rules=AmountRules("1", "100"))
+    with pytest.raises(AmountError, match=why):
+        chosen_price(link, USD, text, {"usd": 1_500_000})
+    with pytest.raises(AmountError, match="less than the least, 1"):
+        chosen_price(link, USD, "0.99", {})
+
+
+def test_open_amount_is_taken_as_typed_and_a_price_as_it_stands() -> None:
+    link = replace(LINK, price="", amount_rules=AmountRules("1", "100"))
+    assert chosen_price(link, USD, "33.33", {}) == "33.33"
+    assert chosen_price(LINK, USD, "0.01", {}) == "25.00", "what an edited page sends does not count"
 
 
 def test_price_in_base_units() -> None:

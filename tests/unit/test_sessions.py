@@ -26,7 +26,7 @@ from astrapayd.sessions import (
 )
 
 DUE, STEP = 25_003_417, 10_000
-EXPIRES, LATE_UNTIL = 1_000, 2_000
+EXPIRES, LATE_UNTIL, HELD_UNTIL = 1_000, 2_000, 3_000
 
 
 def pending(**more: object) -> Session:
@@ -42,7 +42,9 @@ def pending(**more: object) -> Session:
         confirmed_base=0,
         expires_at=EXPIRES,
         late_until=LATE_UNTIL,
+        held_until=HELD_UNTIL,
         late_policy=LatePolicy.ACCEPT,
+        minimum_base=0,
         announced=False,
         open=True,
     )
@@ -54,6 +56,7 @@ def credit(amount: int = DUE, name: str = "pay_1", **more: object) -> Credit:
         transfer_id=name,
         amount_base=amount,
         on_time=True,
+        too_late=False,
         live=True,
         confirmed=True,
         final=False,
@@ -361,3 +364,42 @@ def _check_look(before: Session, after: Session, change: Looked) -> None:
         assert after.confirmed_base < DUE - after.tolerance_base or after.late_policy is LatePolicy.HOLD
         assert Flag.REVERTED in after.flags
     assert after.announced >= before.announced
+
+
+# -- held open, and rests too small to be sent ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", LatePolicy)
+def test_held_open_by_a_seen_payment_for_a_bounded_time(policy: LatePolicy) -> None:
+    """Seen in time and long in coming: the session waits, then it expires; what comes after is held for a person."""
+    seen = credit(confirmed=False)
+    session, _ = transition(pending(late_policy=policy), looked(seen))
+    session, events = transition(session, looked(seen.told(), at=HELD_UNTIL))
+    assert (session.status, types(events)) == (Status.PROCESSING, [])
+    too_late = replace(seen.told(), too_late=True)
+    session, events = transition(session, looked(too_late, at=HELD_UNTIL + 1))
+    assert (session.status, session.flags) == (Status.EXPIRED, {Flag.LATE, Flag.HELD})
+    assert types(events) == ["session.held", "session.expired"]
+    mined = replace(too_late, confirmed=True)
+    session, events = transition(session, looked(mined, at=HELD_UNTIL + 50))
+    assert (session.status, types(events)) == (Status.EXPIRED, ["payment.confirmed"])
+    session, events = transition(session, Settled("the merchant", "it came after all"))
+    assert (session.status, types(events)) == (Status.PAID, ["session.paid"])
+
+
+@pytest.mark.parametrize(
+    ("missing", "held"), [(1, True), (STEP - 1, True), (STEP, False), (STEP + 1, False), (DUE, False)]
+)
+def test_rest_below_dust_is_held(missing: int, held: bool) -> None:
+    credits_now = [credit(DUE - missing)] if missing < DUE else []
+    session, _ = transition(pending(minimum_base=STEP), looked(*credits_now))
+    assert session.status is Status.PENDING
+    assert (Flag.HELD in session.flags, session.rest_is_dust) == (held, held)
+
+
+def test_rest_below_dust_that_is_sent_all_the_same_is_no_longer_held() -> None:
+    session, _ = transition(pending(minimum_base=STEP), looked(credit(DUE - 1)))
+    rest = credit(1, "pay_2")
+    session, events = transition(session, looked(credit(DUE - 1).told(), rest))
+    assert (session.status, session.flags) == (Status.PAID, frozenset())
+    assert types(events)[-1] == "session.paid"

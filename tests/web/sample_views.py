@@ -62,6 +62,17 @@ LINK = LinkView(
     back_url="https://kaffeehaus-nord.example/cart",
 )
 
+OPEN_AMOUNT = replace(
+    LINK,
+    title="Support the choir",
+    description="Every amount helps us to rent the hall.",
+    price="",
+    choices=(replace(USDT_ETH, price=""),),
+    least="1.00",
+    most="500.00",
+    presets=("5", "20", "50"),
+)
+
 CLAIM = ClaimForm(
     token="9e1b",
     challenge=(
@@ -133,6 +144,9 @@ LATE_ACCEPTED = replace(
 )
 LATE_HELD = replace(LATE_ACCEPTED, state="late_held", transfers=(replace(PENDING, confirmations=12),))
 HELD = replace(LATE_HELD, state="held")
+DUST_MISSING = replace(
+    UNDERPAID, state="dust_missing", received=usdt("24.99"), missing=usdt("0.013417"), rest=None, seconds_left=0
+)
 REVERTED = replace(WAITING, state="reverted", can_cancel=False)
 EXPIRED = replace(WAITING, state="expired", seconds_left=0, can_cancel=False)
 EXPIRED_PARTIAL = replace(UNDERPAID, state="expired_partial", rest=None, seconds_left=0)
@@ -193,6 +207,10 @@ RECEIPT = ReceiptView(
 SAMPLES: Mapping[str, View] = {
     "link": LINK,
     "link-several": replace(LINK, currency="USD", choices=(USDT_ETH, USDT_TRON, BTC, ETH)),
+    "link-open-amount": OPEN_AMOUNT,
+    "link-open-amount-refused": replace(
+        OPEN_AMOUNT, amount="0.5", error="Amount in USDT '0.5' is less than the least, 1.00."
+    ),
     "link-node-behind": replace(LINK, choices=(replace(USDT_ETH, available=False),)),
     "link-sold-out": replace(LINK, state="sold_out"),
     "link-paused": replace(LINK, state="paused"),
@@ -212,6 +230,7 @@ SAMPLES: Mapping[str, View] = {
     "late-accepted": LATE_ACCEPTED,
     "late-held": LATE_HELD,
     "held": HELD,
+    "dust-missing": DUST_MISSING,
     "reverted": REVERTED,
     "expired": EXPIRED,
     "expired-partial": EXPIRED_PARTIAL,

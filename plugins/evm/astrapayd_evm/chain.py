@@ -209,5 +209,5 @@ def caip19(chain_id: int, contract: str | None, coin_type: int) -> str:
 
 def _depth(setting: int | str) -> Depth:
     if isinstance(setting, int):
-        return Depth(setting, "1 block" if setting == 1 else f"{setting} blocks")
+        return Depth.of_blocks(setting)
     return Depth(None, FINALIZED)
