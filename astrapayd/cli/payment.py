@@ -51,7 +51,7 @@ def list_(config_path: Path, as_json: bool, store: str | None, unmatched: bool, 
                     local_time(p.transfer.first_seen_at),
                     f"{amount_text(p.transfer.amount_base, asset)} {asset.symbol}",
                     p.transfer.state,
-                    p.session_id or f"{p.transfer.standing}: {p.transfer.reason}",
+                    p.session_id or f"{p.transfer.standing}: {p.transfer.note or p.transfer.reason}",
                     p.transfer.tx,
                 )
                 for p in found

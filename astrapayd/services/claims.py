@@ -17,6 +17,7 @@ from astrapayd.db import outbox
 from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
 from astrapayd.db.claims import ClaimRow
+from astrapayd.db.engine import uninterrupted
 from astrapayd.db.outbox import NewEvent
 from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import TransferRow
@@ -77,20 +78,30 @@ async def present(core: Core, session_id: str, evidence: Evidence) -> ClaimRow:
     :raises ClaimRefused: with one sentence for the customer; nothing was written.
     :raises TryLater: if a contract's signature cannot be checked now, since no node answers.
     """
+    row, senders = await uninterrupted(_look(core, session_id, evidence))
+    signers: set[str] | None = None
+    if evidence.signature.strip():
+        signers = await _signers(core, row, senders, evidence.signature.strip())
+    return await uninterrupted(_commit(core, row, evidence, signers))
+
+
+async def _look(core: Core, session_id: str, evidence: Evidence) -> tuple[SessionRow, set[str]]:
+    """The session, and who has sent what it can claim of the transaction."""
     async with core.database.read() as connection:
         row = await _session(core, connection, session_id)
-        tx_id = _transaction(core, row, evidence)
-        found = await _claimable(core, connection, row, tx_id)
-    senders: set[str] | None = None
-    if evidence.signature.strip():
-        senders = await _signers(core, row, {t.sender for t in found}, evidence.signature.strip())
+        found = await _claimable(core, connection, row, _transaction(core, row, evidence))
+        return row, {transfer.sender for transfer in found}
+
+
+async def _commit(core: Core, row: SessionRow, evidence: Evidence, signers: set[str] | None) -> ClaimRow:
+    """Write the claim, after a second look. ``signers`` are those of the senders who signed, None for a bare claim."""
     async with core.database.write() as tx:
         await hold_chain(tx, row.chain)
-        row = await _session(core, tx, session_id, lock=True)
+        row = await _session(core, tx, row.id, lock=True)
         tx_id = _transaction(core, row, evidence)  # what was due may have come meanwhile
-        found = [t for t in await _claimable(core, tx, row, tx_id) if senders is None or t.sender in senders]
-        before = next((c for c in await claim_queries.claims_of(tx, session_id) if c.tx == tx_id), None)
-        if senders is None:
+        found = [t for t in await _claimable(core, tx, row, tx_id) if signers is None or t.sender in signers]
+        before = next((c for c in await claim_queries.claims_of(tx, row.id) if c.tx == tx_id), None)
+        if signers is None:
             return await _wait(core, tx, row, tx_id, found, before)
         if not found:
             raise ClaimRefused("that transaction has changed meanwhile: ask again")

@@ -174,6 +174,9 @@ class Checkout:
         except ClaimRefused as refused:
             view = await self._session_view(request, filling_in=evidence, error=str(refused))
             return self._page(view, status=422)
+        except TryLater as later:
+            view = await self._session_view(request, filling_in=evidence, error=str(later))
+            return self._page(view, status=503, retry_after_secs=later.retry_after_secs)
         self._committed([session_id])
         return web.Response(status=303, headers={"Location": f"/s/{session_id}", **PAGE_HEADERS})
 

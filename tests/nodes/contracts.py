@@ -42,6 +42,37 @@ def payee_that_pays_itself(token_address: str, amount_base: int) -> bytes:
     return code.assembled()
 
 
+def contract_wallet(owner: str) -> bytes:
+    """A wallet with one owner. Called with an address and call data it makes that call, for anybody (tests only); asked
+    `isValidSignature(bytes32,bytes)` (EIP-1271) it says yes to what the owner's key has signed."""
+    code = _Code()
+    code.op("600035", "60e0", "1c", "63", MAGIC, "14").jump_if("asked")
+    code.op("36", "6020", "90", "03", "80", "6020", "6000", "37")  # call data behind the address into memory
+    code.op("6000", "6000", "82", "6000", "6000", "600035", "5a", "f1").jump_if("done")
+    code.op("6000", "6000", "fd")
+    code.label("done").op("00")
+    code.label("asked").op("600435", "600052")  # ecrecover(hash, v, r, s), the precompile at 1
+    code.op("60a435", "60f8", "1c", "602052", "606435", "604052", "608435", "606052")
+    code.op("6020", "6080", "6080", "6000", "6001", "5a", "fa", "50")
+    code.op("608051", "73", owner[2:].lower(), "14").jump_if("yes")
+    code.op("6020", "60a0", "f3")
+    code.label("yes").op("63", MAGIC, "60e0", "1b", "600052", "6020", "6000", "f3")
+    return code.assembled()
+
+
+MAGIC = "1626ba7e"
+
+NO_WALLETS = {
+    "answers with what it is asked": bytes.fromhex("366000600037366000f3"),
+    "says yes to anything else": bytes.fromhex("600160005260206000f3"),
+    "says nothing": bytes.fromhex("00"),
+    "fails": bytes.fromhex("60006000fd"),
+    "breaks": bytes.fromhex("fe"),
+    "never ends": bytes.fromhex("5b600056"),
+}
+"""Contracts whose answer to `isValidSignature` is no consent; the first one's begins with the four bytes of a yes."""
+
+
 async def create(node: TestNode, runtime: bytes) -> str:
     """Put a contract with this code on the node's chain, in a block of its own; its address."""
     copies_itself = bytes.fromhex(f"61{len(runtime):04x}80600c6000396000f3")

@@ -14,7 +14,7 @@ MAX_SIGNATURE_BYTES = 4096
 _HEX = re.compile(r"(?:0x)?((?:[0-9a-fA-F]{2})+)", re.ASCII)
 _MAGIC = "1626ba7e"  # keccak256("isValidSignature(bytes32,bytes)")[:4]: EIP-1271's question and its yes
 _CALL_SECS = 5.0
-_CALL_GAS = 5_000_000  # enough for many owners, and a stranger's contract does not keep the node busy
+_CALL_GAS = 5_000_000  # enough for many owners, or a passkey; a stranger's contract does not keep the node busy
 
 
 def parse_signature(text: str) -> bytes | None:

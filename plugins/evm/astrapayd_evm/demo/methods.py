@@ -14,7 +14,7 @@ from typing import Any
 from . import shapes
 from .blocks import Block, BranchChange
 from .chain import DemoChain, ReorgRefused
-from .evm import CallFailed
+from .evm import GAS_LIMIT, CallFailed
 from .filters import LogFilter, hex_bytes, quantity
 from .pool import TransactionRefused
 from .rpc_errors import EXECUTION_REVERTED, INVALID_PARAMS, METHOD_NOT_FOUND, SERVER_ERROR, RpcError
@@ -175,7 +175,8 @@ class Methods:
 
     def _call(self, message: Any, at: Any = "latest", overrides: Any = None) -> str:
         sender, to, _, data = _message(message)
-        return shapes.data(self._chain.evm.call(self._state(at), sender, to, data))
+        gas = min(quantity(message["gas"]), GAS_LIMIT) if "gas" in message else GAS_LIMIT
+        return shapes.data(self._chain.evm.call(self._state(at), sender, to, data, gas))
 
     def _estimate_gas(self, message: Any, at: Any = "latest") -> str:
         sender, to, value, data = _message(message)
