@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp import ClientSession, web
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.asset_rules import read_asset_rules
-from astrapayd.chains import AddressError, ChainRegistry
+from astrapayd.chains import AddressError, Chain, ChainRegistry
 from astrapayd.config import Config, ConfigError, ConfigRegistry, Problem, load, parse_listener
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db.engine import DaemonLock, Database, DatabaseError, uninterrupted
-from astrapayd.db.migrate import SCHEMA_VERSION, schema_version, upgrade
+from astrapayd.db.migrate import SCHEMA_VERSION, hold_off_others, schema_version, upgrade
+from astrapayd.db.notices import Listener
 from astrapayd.db.tables import installation
+from astrapayd.db.turns import ChainTurn
 from astrapayd.dispatcher import Dispatcher
 from astrapayd.hookspecs import PluginContext
 from astrapayd.ingest import Ingest
@@ -34,7 +40,7 @@ from astrapayd.services.chains import ChainNodes, ask_nodes
 from astrapayd.services.core import Core
 from astrapayd.services.endpoints import StoredEndpoints
 from astrapayd.services.vetting import Vetting
-from astrapayd.watching import ChainWatch
+from astrapayd.watching import ChainWatch, watch_in_turn
 from astrapayd.web.routes import RouteRegistry
 from astrapayd.web.site import admin_site, public_site
 
@@ -127,6 +133,7 @@ async def prepare_database(core: Core, *, may_upgrade: bool) -> None:
     await upgrade(core.database)
     problems: list[Problem] = []
     async with core.database.write() as tx:
+        await tx.run_sync(hold_off_others)
         for chain in core.registry:
             known = await chain_queries.load_chain(tx, chain.id)
             if known is None:
@@ -186,11 +193,20 @@ async def _synchronise_addresses(core: Core, tx: AsyncConnection, chain_id: str)
 # -- the daemon ---------------------------------------------------------------------------------------------------
 
 
-class Daemon:
-    """Runs every role in one process. Start order: database, nodes checked, plugins, dispatcher, watchers, listeners;
-    stop order is the reverse, so that nothing is accepted that could not be finished."""
+class Role(StrEnum):
+    """What a process does. One does all of it, unless several share a PostgreSQL database."""
 
-    def __init__(self, assembly: Assembly) -> None:
+    WATCH = "watch"
+    WEB = "web"
+    DISPATCH = "dispatch"
+
+
+class Daemon:
+    """Runs every role in one process, or some. Start order: database, nodes checked, plugins, dispatcher, watchers,
+    listeners; stop order is the reverse, so that nothing is accepted that could not be finished."""
+
+    def __init__(self, assembly: Assembly, roles: Collection[Role] = tuple(Role)) -> None:
+        self._roles = frozenset(roles)
         self._core = assembly.core
         self._host = assembly.host
         self._news = News()
@@ -211,28 +227,31 @@ class Daemon:
         :raises astrapayd.plugins.PluginError: if a plugin did not start.
         """
         core = self._core
+        if core.database.is_sqlite and self._roles != frozenset(Role):
+            raise StartError(
+                "--role: SQLite serves one process that has every role: leave --role out, or use PostgreSQL "
+                "(database.url)"
+            )
         lock = DaemonLock(core.database.path) if core.database.path is not None else None
         try:
             if lock is not None:
                 lock.acquire()
             await prepare_database(core, may_upgrade=True)
-            await self._check_nodes()
+            if Role.WATCH in self._roles:
+                await self._check_nodes()
             async with ClientSession() as http, self._plugins(http), asyncio.TaskGroup() as tasks:
                 dispatcher = Dispatcher(core.database, self._host)
-                running = [tasks.create_task(dispatcher.run(), name="dispatcher")]
 
                 def committed(subjects: Iterable[str]) -> None:
                     dispatcher.wake()
                     self._news.publish(subjects)
 
-                for chain in core.registry:
-                    watch = ChainWatch(chain, core.database, core.ingest, committed)
-                    running.append(tasks.create_task(watch.run(), name=f"watch {chain.id}"))
-                async with self._listeners(committed):
+                running = [tasks.create_task(work, name=name) for name, work in self._work(dispatcher, committed)]
+                async with self._listeners(committed) if Role.WEB in self._roles else nullcontext():
                     running.append(tasks.create_task(self._watchdog(), name="watchdog"))
                     ready()
                     self._systemd.ready()
-                    _log.info("ready", public=core.config.server.public_url)
+                    _log.info("ready", public=core.config.server.public_url, roles=sorted(self._roles))
                     await self._stopping.wait()
                     self._systemd.stopping()
                 for task in running:
@@ -242,6 +261,28 @@ class Daemon:
             if lock is not None:
                 lock.release()
             _log.info("stopped")
+
+    def _work(
+        self, dispatcher: Dispatcher, committed: Callable[[Iterable[str]], None]
+    ) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """What goes on beside the listeners, in the order of its start."""
+        core = self._core
+        if Role.DISPATCH in self._roles:
+            yield "dispatcher", dispatcher.run()
+
+        def missed() -> None:
+            dispatcher.wake()
+            self._news.publish_all()
+
+        if not core.database.is_sqlite and self._roles & {Role.DISPATCH, Role.WEB}:
+            yield "notices", Listener(core.database, committed, missed).run()
+        if Role.WATCH in self._roles:
+            for chain in core.registry:
+
+                def watch(turn: ChainTurn, chain: Chain = chain) -> ChainWatch:
+                    return ChainWatch(chain, core.database, core.ingest, committed, turn)
+
+                yield f"watch {chain.id}", watch_in_turn(core.database, chain.id, watch)
 
     async def _check_nodes(self) -> None:
         """A node of the wrong chain must never be believed; one that is merely away comes back, except at the very
@@ -316,8 +357,11 @@ class Daemon:
     async def _watchdog(self) -> None:
         """Tell systemd that the loop turns and the database answers; when either hangs, it restarts the daemon."""
         while self._systemd.watchdog_secs is not None:
-            await uninterrupted(self._ask_database())
-            self._systemd.alive()
+            with contextlib.suppress(
+                DatabaseError, SQLAlchemyError
+            ):  # a server that is away comes back, or systemd acts
+                await uninterrupted(self._ask_database())
+                self._systemd.alive()
             await asyncio.sleep(self._systemd.watchdog_secs)
 
 
@@ -330,14 +374,14 @@ def unusable(asked: ChainNodes, *, first_start: bool) -> list[str]:
     return wrong
 
 
-def run_daemon(assembly: Assembly) -> None:
+def run_daemon(assembly: Assembly, roles: Collection[Role] = tuple(Role)) -> None:
     """Run the daemon in this process until SIGTERM or SIGINT.
 
     :raises StartError: and the others of :meth:`Daemon.run`.
     """
 
     async def run() -> None:
-        daemon = Daemon(assembly)
+        daemon = Daemon(assembly, roles)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stop)

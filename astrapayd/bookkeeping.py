@@ -93,8 +93,10 @@ class Bookkeeping:
         """
         rows = await session_queries.load_sessions(tx, session_ids, self._registry, lock=True)
         credit_rows = await transfer_queries.load_credits(tx, list(rows))
+        await session_queries.lock_what_is_shared(tx, (row for row in rows.values() if credit_rows[row.id]))
         fulfilled = await session_queries.fulfilled_by(tx, rows.values())
         changed: set[str] = set()
+        told: list[tuple[SessionRow, Sequence[SessionEvent]]] = []
         # The oldest first: where two sessions of one order become payable in one block, it is the one fulfilled.
         for row in sorted(rows.values(), key=lambda r: (r.opened_at, r.id)):
             chain = self._registry[row.chain]
@@ -116,10 +118,13 @@ class Bookkeeping:
             for credit in seen:
                 await _save_told(tx, credit)
             why = "; ".join((rules or {}).get(row.id, [])) or _rule(row.state, after)
-            await self._write(tx, row, after, events, credit_rows[row.id], view, cause, why)
+            told.append((await self._save(tx, row, after, events, cause, why), events))
             if after.announced and not row.state.announced:
                 fulfilled[order] = row.id
             await self._reserve_rest(tx, replace(row, state=after), view)
+        # Last, when nothing else is waited for: the numbers of events are everybody's (docs/adr/0006).
+        for saved, told_of in told:
+            await self._tell(tx, saved, told_of, credit_rows[saved.id], view)
         return changed
 
     def confirmed_from(self, row: SessionRow, credit_rows: Iterable[CreditRow]) -> Depth:
@@ -147,7 +152,8 @@ class Bookkeeping:
         after, events = transition(row.state, change)
         view = await self.committed_view(tx, row.chain)
         cause, rule = _why(change)
-        await self._write(tx, row, after, events, credit_rows[session_id], view, cause, rule)
+        saved = await self._save(tx, row, after, events, cause, rule)
+        await self._tell(tx, saved, events, credit_rows[session_id], view)
         return after
 
     async def opened(self, tx: AsyncConnection, row: SessionRow, view: ChainView, source: str) -> None:
@@ -175,21 +181,19 @@ class Bookkeeping:
             return ChainView(0, -1, 0)
         return ChainView(head.height, chain.final_height, min(head.time, self._now()))
 
-    async def _write(
+    async def _save(
         self,
         tx: AsyncConnection,
         row: SessionRow,
         after: Session,
         events: Sequence[SessionEvent],
-        credit_rows: Sequence[CreditRow],
-        view: ChainView,
         cause: str,
         rule: str,
-    ) -> None:
+    ) -> SessionRow:
+        """Write what a transition led to, and answer the new row. The caller tells of it, last of all."""
         first_paid = after.announced and not row.state.announced
         paid_at = self._now() if first_paid else None
         await session_queries.save_session(tx, after, paid_at=paid_at)
-        new_row = replace(row, state=after, paid_at=paid_at if first_paid else row.paid_at)
         # The merchant's word outranks the rule of one fulfilment per order: then the first fulfilment stands.
         if first_paid and (row.store, row.order_key) not in await session_queries.fulfilled_by(tx, [row]):
             await session_queries.fulfil_order(tx, row, self._now())
@@ -202,7 +206,7 @@ class Bookkeeping:
             rule=rule,
             result=_result(after, row, events),
         )
-        await self._tell(tx, new_row, events, credit_rows, view)
+        return replace(row, state=after, paid_at=paid_at if first_paid else row.paid_at)
 
     async def _tell(
         self,

@@ -194,15 +194,18 @@ class Dispatcher:
     async def _record(self, tx: AsyncConnection, ended: Sequence[_Ended]) -> None:
         await outbox.record_attempts(tx, [_attempt(one) for one in ended])
         now = int(self._clock())
-        for one in ended:
-            delivery_id = one.claim.delivery_id
+        # In one order, so that two who write deliveries cannot wait for each other: by subscription, whose own row
+        # comes first where it is switched off.
+        for one in sorted(ended, key=_place):
+            delivery_id, attempt = one.claim.delivery_id, one.claim.attempt
             match one.outcome:
                 case Accepted():
                     await outbox.accept(tx, delivery_id, now=now)
                 case Rejected(disable=disable):
-                    await outbox.park(tx, delivery_id, now=now)
                     if disable:
                         await outbox.switch_off(tx, one.claim.subscription_id, now=now)
+                    else:
+                        await outbox.park(tx, delivery_id, now=now, attempt=attempt)
                 case Retry(after_secs=wish):
                     await self._retry_or_park(tx, delivery_id, one.claim.attempt, wish)
                 case _:
@@ -211,12 +214,12 @@ class Dispatcher:
     async def _retry_or_park(self, tx: AsyncConnection, delivery_id: int, attempt: int, wish: float | None) -> None:
         now = self._clock()
         if attempt > len(RETRY_DELAYS_SECS):
-            await outbox.park(tx, delivery_id, now=int(now))
+            await outbox.park(tx, delivery_id, now=int(now), attempt=attempt)
             return
         pause = RETRY_DELAYS_SECS[attempt - 1] * (1 + JITTER * self._chance())
         if wish is not None:  # later than planned if the receiver asks for it; sooner would only use up the attempts
             pause = max(pause, min(wish, LONGEST_WAIT_SECS))
-        await outbox.retry(tx, delivery_id, at=math.ceil(now + pause))
+        await outbox.retry(tx, delivery_id, at=math.ceil(now + pause), attempt=attempt)
 
     async def _claim(self, tx: AsyncConnection, now: int, plugins: frozenset[str]) -> tuple[list[Claim], bool]:
         """What is due, as far as there is room, and whether anything was claimed or set aside."""
@@ -334,6 +337,11 @@ class _Room:
 
     def _width(self, works: bool | None) -> int:
         return self._most_each if works else 1
+
+
+def _place(one: _Ended) -> tuple[int, bool, int]:
+    switches_off = isinstance(one.outcome, Rejected) and one.outcome.disable
+    return one.claim.subscription_id, not switches_off, one.claim.delivery_id
 
 
 def _attempt(one: _Ended) -> Attempt:

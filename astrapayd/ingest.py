@@ -23,6 +23,7 @@ from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
 from astrapayd.db.chains import AddressRow
 from astrapayd.db.engine import Database
+from astrapayd.db.notices import notify
 from astrapayd.db.outbox import NewEvent
 from astrapayd.db.transfers import TransferRow
 from astrapayd.event_data import amount_text, unexplained_data, unmatched_data
@@ -116,7 +117,7 @@ class Ingest:
             # A header may be hours ahead of the clock (Bitcoin); nobody's window is over before its time.
             view = ChainView(step.head.height, committed.final_height, min(step.head.time, self._now()))
             arrived, to_match = await self._write_transfers(tx, chain, step)
-            rules = await self._match(tx, chain, to_match)
+            rules, unmatched = await self._match(tx, chain, to_match)
             sessions = await transfer_queries.credited_sessions(tx, touched + arrived)
             sessions |= set(rules)
             sessions |= await session_queries.sessions_to_look_at(
@@ -124,10 +125,13 @@ class Ingest:
             )
             changed = await self.books.look(tx, sessions, view, f"{step.chain} block {step.head.height}", rules)
 
+            for store, event in unmatched:  # as late as the sessions' own: the numbers of events are everybody's
+                await outbox.append_events(tx, [event], store=store, created_at=self._now())
             if coin is not None and step.balances:
                 await self._compare_balances(tx, chain, coin, step)
             await reservation_queries.release_reservations(tx, step.chain, view.time)
             await self._forget_final(tx, chain, view)
+            await notify(tx, [*changed, f"chain:{step.chain}"])
         return Applied(frozenset(changed), len(arrived))
 
     async def change(self, session_id: str, change: Cancelled | Settled) -> Session:
@@ -137,6 +141,9 @@ class Ingest:
         :raises astrapayd.sessions.NotPossible: if its status does not allow it.
         """
         async with self._database.write() as tx:
+            chain_id = await session_queries.chain_of_session(tx, session_id)
+            if chain_id is not None:
+                await chain_queries.lock_chain(tx, chain_id)
             return await self.books.decide(tx, session_id, change)
 
     async def _write_transfers(
@@ -195,11 +202,13 @@ class Ingest:
 
     async def _match(
         self, tx: AsyncConnection, chain: Chain, arrived: list[tuple[TransferRow, AddressRow]]
-    ) -> dict[str, list[str]]:
-        """Credit what a rule covers, tell of the rest; answers why, by credited session."""
+    ) -> tuple[dict[str, list[str]], list[tuple[str, NewEvent]]]:
+        """Credit what a rule covers; answers why, by credited session, and what is to be told of the rest (store and
+        event)."""
         rules: dict[str, list[str]] = {}
+        told: list[tuple[str, NewEvent]] = []
         if not arrived:
-            return rules
+            return rules, told
         held = await reservation_queries.live_reservations(tx, sorted({a.id for _, a in arrived}), self._registry)
         for row, address in arrived:
             verdict = await self._verdict(tx, row, address, held[address.id])
@@ -212,8 +221,8 @@ class Ingest:
                     if row.reason == why:
                         continue  # mined again, and still nobody's: it was told
                     await transfer_queries.set_standing(tx, row.id, "unmatched", why, candidates)
-                    await self._tell_unmatched(tx, chain, row, address, verdict)
-        return rules
+                    told.append((address.store, self._unmatched(chain, row, address, verdict)))
+        return rules, told
 
     async def _verdict(
         self, tx: AsyncConnection, row: TransferRow, address: AddressRow, held: list[Reservation]
@@ -229,19 +238,16 @@ class Ingest:
             verdict = match(arrival, held, allowance, released)
         return verdict
 
-    async def _tell_unmatched(
-        self, tx: AsyncConnection, chain: Chain, row: TransferRow, address: AddressRow, verdict: Unmatched
-    ) -> None:
+    def _unmatched(self, chain: Chain, row: TransferRow, address: AddressRow, verdict: Unmatched) -> NewEvent:
         asset = self._registry.asset(row.asset)
         told = replace(row, reason=verdict.reason, candidates=verdict.candidates)
-        new = NewEvent(
+        return NewEvent(
             EventType.TRANSFER_UNMATCHED,
             row.id,
             0,
             unmatched_data(told, asset, chain, address.address),
             about=row.block_hash or "",  # mined again elsewhere, it is told again if the reason changed
         )
-        await outbox.append_events(tx, [new], store=address.store, created_at=self._now())
 
     async def _compare_balances(self, tx: AsyncConnection, chain: Chain, coin: Asset, step: ChainUpdate) -> None:
         receiving = await chain_queries.load_addresses(tx, chain.id, {b.address for b in step.balances})

@@ -25,6 +25,12 @@ class News:
             for listener in self._listeners.get(subject, ()):
                 listener.set()
 
+    def publish_all(self) -> None:
+        """Anything may have changed: a connection over which news come was away."""
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.set()
+
     @contextmanager
     def listen(self, *subjects: str) -> Iterator[asyncio.Event]:
         """An event that is set at each change of any of the subjects; clear it before reading the database, so that no

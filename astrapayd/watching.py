@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.chains import Chain
 from astrapayd.db import chains as chain_queries
-from astrapayd.db.engine import Database, uninterrupted
+from astrapayd.db.engine import Database, DatabaseError, uninterrupted
+from astrapayd.db.turns import ChainTurn, TurnLost, chain_turn
 from astrapayd.ingest import Ingest, Refused, StaleWatch
 from astrapayd.transfers import BlockRef, Watched, Watcher, WatcherError, WatcherHealth, WatchSet
 
@@ -23,10 +24,27 @@ _LOOK_EVERY_SECS = 0.2
 _LOOK_WRITTEN_EVERY_SECS = 10
 
 
+async def watch_in_turn(database: Database, chain_id: str, make: Callable[[ChainTurn], ChainWatch]) -> None:
+    """Watch a chain whenever it is this process's turn, until cancelled."""
+    while True:
+        async with chain_turn(database, chain_id) as turn:
+            watch = asyncio.create_task(make(turn).run(), name=f"watch {chain_id} in turn")
+            lost = asyncio.create_task(turn.lost(), name=f"turn on {chain_id}")
+            try:
+                await asyncio.wait({watch, lost}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                watch.cancel()
+                lost.cancel()
+                await asyncio.gather(watch, lost, return_exceptions=True)
+            if not watch.cancelled():
+                watch.result()  # what nobody thought of ends the daemon
+
+
 class ChainWatch:
     """Supervises one chain's watcher.
 
-    1. Begin an epoch: whatever an older watcher still sends is refused.
+    1. Make sure that the turn is still this process's, and begin an epoch: whatever an older watcher still sends is
+       refused.
     2. Give the watcher the blocks kept until final, and pull updates; the next only after the last is committed.
     3. After each commit tell who waits: the dispatcher and the open pages.
     4. Refused: begin again from the committed head; at once where an address was added meanwhile, else (the head moved,
@@ -40,8 +58,11 @@ class ChainWatch:
         database: Database,
         ingest: Ingest,
         committed: Callable[[Iterable[str]], None],
+        turn: ChainTurn | None = None,
     ) -> None:
-        """:param committed: called after each commit with what changed: sessions, and ``chain:ID``."""
+        """:param committed: called after each commit with what changed: sessions, and ``chain:ID``.
+        :param turn: what keeps other processes off the chain; none where there are no others."""
+        self._turn = turn or ChainTurn()
         self._chain = chain
         self._database = database
         self._ingest = ingest
@@ -50,15 +71,20 @@ class ChainWatch:
         self._log = structlog.get_logger("astrapayd.watching").bind(chain=chain.id)
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Run until cancelled, or until the turn is lost."""
         pause = _FIRST_PAUSE_SECS
+        epoch: int | None = None
         try:
             while True:
-                epoch, watch = await uninterrupted(self._begin())
-                looks = asyncio.create_task(self._record_looks(epoch, watch), name=f"looks of {self._chain.id}")
                 problem = "the watcher failed; see the log"
                 try:
-                    await self._follow(epoch, watch)
+                    await uninterrupted(self._turn.confirm())
+                    begun, watch = await uninterrupted(self._begin())
+                    epoch = begun
+                    await self._follow_and_look(begun, watch)
+                except TurnLost:
+                    self._log.warning("lost its turn on the chain")
+                    return
                 except StaleWatch as stale:
                     self._log.info("begins again from the committed head", reason=str(stale))
                     pause = _FIRST_PAUSE_SECS
@@ -69,16 +95,31 @@ class ChainWatch:
                 except WatcherError as error:
                     problem = str(error)
                     self._log.error("watcher stopped", problem=problem, again_in_secs=round(pause))
+                except (SQLAlchemyError, DatabaseError) as error:  # disk full, server away
+                    problem = "the database could not be used; see the log"
+                    self._log.error("database cannot be used", problem=str(error), again_in_secs=round(pause))
                 except Exception:
                     self._log.exception("watcher failed", again_in_secs=round(pause))
-                finally:
-                    looks.cancel()
-                    await asyncio.gather(looks, return_exceptions=True)
-                await uninterrupted(self._record(epoch, WatcherHealth(level=False, looked_at=0, problem=problem)))
+                if epoch is not None:
+                    await self._say_stopped(epoch, problem)
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, hides nothing
                 pause = min(pause * 2, _LONGEST_PAUSE_SECS)
         finally:
             await self._watcher.close()
+
+    async def _follow_and_look(self, epoch: int, watch: WatchSet) -> None:
+        looks = asyncio.create_task(self._record_looks(epoch, watch), name=f"looks of {self._chain.id}")
+        try:
+            await self._follow(epoch, watch)
+        finally:
+            looks.cancel()
+            await asyncio.gather(looks, return_exceptions=True)
+
+    async def _say_stopped(self, epoch: int, problem: str) -> None:
+        try:
+            await uninterrupted(self._record(epoch, WatcherHealth(level=False, looked_at=0, problem=problem)))
+        except (SQLAlchemyError, DatabaseError) as error:
+            self._log.error("could not write that the watcher stopped", problem=str(error))
 
     async def _follow(self, epoch: int, watch: WatchSet) -> None:
         recent = await uninterrupted(self._recent())
@@ -120,21 +161,25 @@ class ChainWatch:
         The other way, addresses that openings have added are given to the watcher: so it need not be refused first.
         """
         written: WatcherHealth | None = None
+        in_trouble = False
         while True:
             await asyncio.sleep(_LOOK_EVERY_SECS)
-            await uninterrupted(self._refresh(watch))
             health = self._watcher.health
-            if (
-                written is None
-                or (health.level, health.problem) != (written.level, written.problem)
-                or health.looked_at - written.looked_at >= _LOOK_WRITTEN_EVERY_SECS
-            ):
-                try:
+            try:
+                await uninterrupted(self._refresh(watch))
+                if (
+                    written is None
+                    or (health.level, health.problem) != (written.level, written.problem)
+                    or health.looked_at - written.looked_at >= _LOOK_WRITTEN_EVERY_SECS
+                ):
                     await uninterrupted(self._record(epoch, health))
-                except SQLAlchemyError:
-                    self._log.exception("could not write how the node is")  # tried again at the next look
-                else:
                     written = health
+            except (SQLAlchemyError, DatabaseError) as error:  # tried again at the next look
+                if not in_trouble:
+                    self._log.error("could not write how the node is", problem=str(error))
+                in_trouble = True
+            else:
+                in_trouble = False
 
     async def _record(self, epoch: int, health: WatcherHealth) -> None:
         async with self._database.write() as tx:

@@ -7,10 +7,14 @@ silent skip.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from tests.databases import put_on_server
+from tests.postgres import NoServer, Server, running_server
 
 KINDS = ("Real nodes", "Browsers", "Database servers")
 TOOK_PART = pytest.StashKey[dict[str, set[str]]]()
@@ -44,6 +48,37 @@ def missing() -> Missing:
         pytest.skip(reason)
 
     return skip_or_fail
+
+
+@pytest.fixture(scope="session")
+def postgresql(took_part: TookPart, missing: Missing) -> Iterator[Server]:
+    """A PostgreSQL server of this run's own."""
+    try:
+        starting = running_server()
+        server = starting.__enter__()
+    except NoServer as error:
+        missing(str(error))
+    try:
+        took_part("Database servers", f"PostgreSQL {server.version}")
+        yield server
+    finally:
+        starting.__exit__(None, None, None)
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Server) -> Iterator[str]:
+    """A migrated database of this test's own on the server."""
+    url = postgresql.fresh()
+    yield url
+    postgresql.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The test runs twice; its folder (``tmp_path``) stands for a database on that engine."""
+    if request.param == "postgresql":
+        put_on_server(tmp_path, request.getfixturevalue("postgresql_url"))
+    return str(request.param)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

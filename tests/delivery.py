@@ -19,6 +19,7 @@ from astrapayd.events import Event, EventType
 from astrapayd.hookspecs import Accepted, Delivery, Outcome
 from astrapayd.services.core import Core
 from astrapayd.services.vetting import Vetting
+from tests.databases import database_url
 
 NOW = 1_800_000_000
 
@@ -36,7 +37,7 @@ class FakeClock:
 @asynccontextmanager
 async def fresh_database(folder: Path) -> AsyncIterator[Database]:
     """A migrated database with an installation row."""
-    database = Database(f"sqlite:///{folder}/outbox.db")
+    database = Database(database_url(folder))
     await migrate.upgrade(database)
     async with database.write() as tx:
         if (await tx.execute(select(installation))).first() is None:

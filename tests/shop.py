@@ -27,6 +27,7 @@ from astrapayd.services.endpoints import add_endpoint
 from astrapayd.services.links import create_link, link_url
 from astrapayd_evm.demo.selftest import Receiver
 from astrapayd_evm.demo.surroundings import free_port
+from tests.databases import database_url
 
 START_TIMEOUT_SECS = 30
 USDT, COIN = "usdt", "coin"
@@ -57,6 +58,10 @@ class Shop:
 
     async def start(self) -> None:
         """Start the daemon and wait until it says that it is ready, as systemd would."""
+        self.process = await self.start_process()
+
+    async def start_process(self, *arguments: str) -> asyncio.subprocess.Process:
+        """As :meth:`start`, with more arguments: one of several. Whoever calls it ends it."""
         path = self.config.with_name("notify.sock")
         path.unlink(missing_ok=True)
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -64,13 +69,13 @@ class Shop:
         notify.setblocking(False)
         begun = time.perf_counter()
         with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "astrapayd", "run", "--config", str(self.config)),
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "astrapayd", "run", "--config", str(self.config), *arguments),
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": str(path)},
             )
-        ended = asyncio.create_task(self.process.wait())
+        ended = asyncio.create_task(process.wait())
         try:
             async with asyncio.timeout(START_TIMEOUT_SECS):
                 while True:
@@ -85,6 +90,7 @@ class Shop:
             ended.cancel()
             notify.close()
         self.ready_secs = time.perf_counter() - begun
+        return process
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End the daemon; SIGKILL for a crash."""
@@ -176,7 +182,7 @@ admin = "127.0.0.1:{admin}"
 public_url = "http://127.0.0.1:{public}"
 
 [database]
-url = "sqlite:///{folder / "astrapayd.db"}"
+url = "{database_url(folder, "astrapayd.db")}"
 
 [log]
 format = "json"

@@ -1,4 +1,4 @@
-"""What tests of the money core share: a store on a real SQLite file, its chain a script, its clock a number."""
+"""What tests of the money core share: a store on a real database, its chain a script, its clock a number."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from astrapayd.services.vetting import Vetting
 from astrapayd.sessions import Session
 from astrapayd.testing import ChainScript, FakeChain
 from astrapayd.transfers import ChainUpdate, Transfer
+from tests.databases import database_url
 
 ADDRESS = "fake1shop"
 PRICE = 25_000_000
@@ -157,7 +158,7 @@ async def shopfront(
     registry = ChainRegistry()
     registry.add(chain)
     section = StoreSection(name="Shop", accounts={chain.id: account or AccountSection(addresses=addresses)}, **store)
-    database = Database(f"sqlite:///{folder / 'shop.db'}")
+    database = Database(database_url(folder))
     config = Config(
         path=folder / "astrapayd.toml",
         server=ServerSection(),

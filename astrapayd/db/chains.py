@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.tables import addresses, chain_blocks, chains, derivations, tail_spaces, transfers
@@ -39,9 +41,10 @@ async def load_chain(connection: AsyncConnection, chain_id: str) -> ChainRow | N
 
 
 async def lock_chain(tx: AsyncConnection, chain_id: str) -> None:
-    """Hold the chain's row until the transaction ends, as each of its updates does: what a person decides about its
-    transfers comes before one update or after it, never in between."""
-    await tx.execute(select(chains.c.id).where(chains.c.id == chain_id).with_for_update())
+    """Hold the chain's row until the transaction ends, as each of its updates does by moving the head: what a person
+    decides, and what is opened, comes before one update or after it, never in between. The first of all locks
+    (``docs/adr/0006-locks-on-postgresql.md``)."""
+    await tx.execute(select(chains.c.id).where(chains.c.id == chain_id).with_for_update(key_share=True))
 
 
 async def insert_chain(tx: AsyncConnection, chain_id: str, network: str) -> None:
@@ -237,10 +240,12 @@ async def next_derivation_index(tx: AsyncConnection, key_hash: str, branch: int)
     an index is never given twice, not even after an opening that failed later in the same transaction.
     """
     known = select(derivations.c.id).where(derivations.c.key_hash == key_hash, derivations.c.branch == branch)
-    derivation = (await tx.execute(known.with_for_update())).scalar_one_or_none()
+    derivation = (await tx.execute(known)).scalar_one_or_none()
     if derivation is None:
-        statement = insert(derivations).values(key_hash=key_hash, branch=branch, next_index=0)
-        derivation = (await tx.execute(statement.returning(derivations.c.id))).scalar_one()
+        with contextlib.suppress(IntegrityError):  # an opening on another chain was the first at the same moment
+            async with tx.begin_nested():
+                await tx.execute(insert(derivations).values(key_hash=key_hash, branch=branch, next_index=0))
+        derivation = (await tx.execute(known)).scalar_one()
     taken = (
         update(derivations)
         .where(derivations.c.id == derivation)

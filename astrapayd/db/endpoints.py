@@ -80,9 +80,12 @@ async def insert_endpoint(
     return int(added.inserted_primary_key[0])
 
 
-async def load_endpoint(connection: AsyncConnection, endpoint_id: str) -> EndpointRow | None:
-    """The endpoint, or None where there is none or it was removed."""
-    row = (await connection.execute(_endpoints().where(webhook_endpoints.c.id == endpoint_id))).one_or_none()
+async def load_endpoint(connection: AsyncConnection, endpoint_id: str, *, lock: bool = False) -> EndpointRow | None:
+    """The endpoint, or None where there is none or it was removed; ``lock`` holds it until the transaction ends."""
+    statement = _endpoints().where(webhook_endpoints.c.id == endpoint_id)
+    if lock:
+        statement = statement.with_for_update(of=webhook_endpoints, key_share=True)
+    row = (await connection.execute(statement)).one_or_none()
     return _endpoint(row) if row is not None else None
 
 
@@ -132,6 +135,13 @@ async def load_deliveries_by_id(connection: AsyncConnection, ids: Sequence[int])
     return await _with_log(
         connection, _deliveries().where(deliveries.c.id.in_(ids)).order_by(deliveries.c.sequence, deliveries.c.id)
     )
+
+
+async def lock_deliveries(tx: AsyncConnection, ids: Sequence[int]) -> None:
+    """Hold deliveries until the transaction ends, in the order in which everybody takes them: no worker claims one."""
+    d = deliveries
+    statement = select(d.c.id).where(d.c.id.in_(ids)).order_by(d.c.subscription_id, d.c.id)
+    await tx.execute(statement.with_for_update(key_share=True))
 
 
 async def is_superseded(connection: AsyncConnection, row: DeliveryRow) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from astrapayd.db import postgresql
 
 _BUSY_TIMEOUT_MS = 10_000
 _READERS = 4
@@ -31,10 +33,13 @@ class Database:
     SQLite has one writer at a time. ``write()`` therefore begins with ``BEGIN IMMEDIATE`` (a transaction that reads
     first and writes later would fail with SQLITE_BUSY instead of waiting) on a pool of one connection, so that
     writers of this process queue fairly in Python. Readers see the last committed state and never wait (WAL).
+
+    PostgreSQL has as many writers as there are transactions. They keep apart by locks, always in one order
+    (``docs/adr/0006-locks-on-postgresql.md``); readers see one moment (``REPEATABLE READ``).
     """
 
     def __init__(self, url: str) -> None:
-        """:raises DatabaseError: if the URL names no supported database."""
+        """:raises DatabaseError: if the URL names no supported database, or its driver is not installed."""
         self._url = _async_url(url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         if self.is_sqlite:
@@ -43,7 +48,19 @@ class Database:
             _set_up_sqlite(self._writer, begin="BEGIN IMMEDIATE")
             _set_up_sqlite(self._reader, begin="BEGIN")
         else:
-            self._writer = self._reader = create_async_engine(self._url, pool_size=10, pool_pre_ping=True)
+            try:
+                self._writer = postgresql.make_engine(self._url)
+            except postgresql.DriverMissing:
+                raise DatabaseError(
+                    "database.url names PostgreSQL, but its driver asyncpg is not installed: "
+                    "pip install 'astrapayd[postgres]'"
+                ) from None
+            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @property
+    def url(self) -> str:
+        """Where it is, with a password if there is one: to connect with, not to show."""
+        return self._url.render_as_string(hide_password=False)
 
     @property
     def path(self) -> Path | None:
@@ -62,21 +79,39 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One write transaction: committed at the end, rolled back if the block raises."""
-        async with self._writer.begin() as tx:
+        """One write transaction: committed at the end, rolled back if the block raises.
+
+        :raises DatabaseError: if the server cannot be reached.
+        """
+        async with self._connected(self._writer) as tx, tx.begin():
             yield tx
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """One consistent read; never blocks a writer."""
-        async with self._reader.connect() as connection:
+        """One consistent read; never blocks a writer.
+
+        :raises DatabaseError: if the server cannot be reached.
+        """
+        async with self._connected(self._reader) as connection:
             yield connection
 
     async def close(self) -> None:
         """Give back every connection."""
         await self._writer.dispose()
-        if self._reader is not self._writer:
+        if self.is_sqlite:
             await self._reader.dispose()
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(engine.connect())
+            except Exception as error:
+                why = None if self.is_sqlite else postgresql.why_unreachable(error, self._url)
+                if why is None:
+                    raise
+                raise DatabaseError(why) from error
+            yield connection
 
 
 class DaemonLock:
@@ -142,7 +177,10 @@ def _async_url(url: str) -> URL:
                 raise DatabaseError(f"database.url {url!r} names no file: write sqlite:///path/to/astrapayd.db")
             return parsed.set(drivername="sqlite+aiosqlite")
         case "postgresql":
-            return parsed.set(drivername="postgresql+asyncpg")
+            try:
+                return postgresql.checked_url(parsed)
+            except ValueError as error:
+                raise DatabaseError(f"database.url {error}") from None
         case other:
             raise DatabaseError(f"database.url names {other!r}: use sqlite:///… or postgresql://…")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.engine import Database, DatabaseError
 from astrapayd.db.migrate import SCHEMA_VERSION, schema_version
@@ -30,8 +31,35 @@ async def check_integrity(database: Database) -> dict[str, Any]:
             problems += [f"integrity check: {line}" for line in said if line != "ok"]
             orphans = (await connection.execute(text("PRAGMA foreign_key_check"))).all()
             problems += [f"a row of {row[0]} refers to a row of {row[2]} that is not there" for row in orphans]
+        else:
+            problems += await _postgresql_problems(connection)
         rows = {
             str(table.name): (await connection.execute(select(func.count()).select_from(table))).scalar_one()
             for table in _COUNTED
         }
     return {"schema": schema, "problems": problems, "rows": rows}
+
+
+async def _postgresql_problems(connection: AsyncConnection) -> list[str]:
+    """The server keeps its constraints by itself; what can be wrong is that one was switched off, or the disk."""
+    unchecked = await connection.execute(
+        text(
+            "SELECT conname, conrelid::regclass::text FROM pg_constraint JOIN pg_namespace n ON n.oid = connamespace "
+            "WHERE n.nspname = current_schema() AND NOT convalidated ORDER BY 1"
+        )
+    )
+    problems = [
+        f"the constraint {name} of {table} was never checked: ALTER TABLE … VALIDATE" for name, table in unchecked
+    ]
+    broken = await connection.execute(
+        text(
+            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            "JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = current_schema() AND NOT i.indisvalid ORDER BY 1"
+        )
+    )
+    problems += [f"the index {name} is not valid: REINDEX it" for name in broken.scalars()]
+    failures = text("SELECT checksum_failures FROM pg_stat_database WHERE datname = current_database()")
+    if await connection.scalar(failures):
+        problems.append("the server has found pages with a wrong checksum: restore a backup, and mistrust the disk")
+    return problems

@@ -51,7 +51,7 @@ async def load_link(connection: AsyncConnection, key: str, *, lock: bool = False
     """The link with that id (``lnk_…``) or slug; ``lock`` holds its row until the transaction ends."""
     statement = select(links).where(links.c.id == key if key.startswith("lnk_") else links.c.slug == key)
     if lock:
-        statement = statement.with_for_update()
+        statement = statement.with_for_update(key_share=True)
     row = (await connection.execute(statement)).one_or_none()
     return _link(row) if row is not None else None
 

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, insert, inspect, select, text
+from sqlalchemy import Connection, func, insert, inspect, select, text
 
 from astrapayd.db.engine import Database, DatabaseError
+from astrapayd.db.postgresql import lock_key
 from astrapayd.db.tables import installation
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ async def upgrade(database: Database) -> str | None:
     from alembic.util import CommandError
 
     def run(connection: Connection) -> None:
+        hold_off_others(connection)
         config = _alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -47,14 +49,23 @@ async def upgrade(database: Database) -> str | None:
             connection.execute(insert(installation).values(id=1, epoch=1, created_at=int(time.time()), last_sequence=0))
 
     try:
-        async with database.engine.begin() as connection:
-            await connection.run_sync(run)
+        async with database.write() as tx:
+            await tx.run_sync(run)
     except CommandError as error:
         raise DatabaseError(
             f"the database is at schema {before!r}, which this astrapayd (schema {SCHEMA_VERSION}) does not know: "
             "it was written by a newer version; install that one again or restore a backup"
         ) from error
     return before
+
+
+def hold_off_others(connection: Connection) -> None:
+    """Processes that start at one moment migrate, and write what the configuration says, one after the other.
+
+    SQLite's writers do so anyway; on PostgreSQL a lock is held until the transaction ends.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(lock_key("start"))))
 
 
 def _schema_version(connection: Connection) -> str | None:

@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, Row, Select, bindparam, exists, insert, or_, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.db.engine import DatabaseError
+from astrapayd.db.notices import notify
 from astrapayd.db.tables import deliveries, delivery_attempts, events, installation, subscriptions
 from astrapayd.events import Event, EventType, envelope, event_id
 
@@ -119,10 +120,13 @@ async def append_events(tx: AsyncConnection, new: Sequence[NewEvent], *, store: 
             select(subscriptions.c.id, subscriptions.c.event_types)
             .where(subscriptions.c.active, subscriptions.c.store.in_(("", store)))
             .order_by(subscriptions.c.id)
+            # One that is being switched off is waited for: what is appended then would wait for ever.
+            .with_for_update(read=True)
         )
         rows = subscribed.all()
         pairs = [(e, row.id) for e in fresh for row in rows if not row.event_types or e.type in row.event_types]
         await _add_deliveries(tx, pairs)
+        await notify(tx, {e.subject for e in fresh})
     return written
 
 
@@ -132,6 +136,7 @@ async def append_event_for(
     """As :func:`append_events`, but for one subscription, whatever it asked for (a test). Answers the delivery's id."""
     (event,), _ = await _write_events(tx, [new], store=store, created_at=created_at)
     await _add_deliveries(tx, [(event, subscription_id)])
+    await notify(tx, [event.subject])
     of_event = (deliveries.c.sequence == event.sequence, deliveries.c.subscription_id == subscription_id)
     return int((await tx.execute(select(deliveries.c.id).where(*of_event))).scalar_one())
 
@@ -308,20 +313,26 @@ async def accept(tx: AsyncConnection, delivery_id: int, *, now: int) -> None:
     )
 
 
-async def retry(tx: AsyncConnection, delivery_id: int, *, at: int) -> None:
-    """Try again at ``at`` (Unix seconds); one that was parked meanwhile (its endpoint removed) stays parked."""
+async def retry(tx: AsyncConnection, delivery_id: int, *, at: int, attempt: int | None = None) -> None:
+    """Try again at ``at`` (Unix seconds); one that was parked meanwhile (its endpoint removed) stays parked.
+
+    :param attempt: the caller's; if another worker has begun the next one meanwhile, nothing is changed.
+    """
     await tx.execute(
         update(deliveries)
-        .where(deliveries.c.id == delivery_id, deliveries.c.state == DeliveryState.PENDING)
+        .where(deliveries.c.id == delivery_id, deliveries.c.state == DeliveryState.PENDING, *_is_attempt(attempt))
         .values(next_attempt_at=at, claimed_until=None)
     )
 
 
-async def park(tx: AsyncConnection, delivery_id: int, *, now: int) -> None:
-    """Give up on it: the next of its subject goes, and this one only by hand."""
+async def park(tx: AsyncConnection, delivery_id: int, *, now: int, attempt: int | None = None) -> None:
+    """Give up on it: the next of its subject goes, and this one only by hand.
+
+    :param attempt: as for :func:`retry`.
+    """
     await tx.execute(
         update(deliveries)
-        .where(deliveries.c.id == delivery_id, deliveries.c.state == DeliveryState.PENDING)
+        .where(deliveries.c.id == delivery_id, deliveries.c.state == DeliveryState.PENDING, *_is_attempt(attempt))
         .values(state=DeliveryState.PARKED.value, finished_at=now, claimed_until=None)
     )
 
@@ -329,10 +340,11 @@ async def park(tx: AsyncConnection, delivery_id: int, *, now: int) -> None:
 async def switch_off(tx: AsyncConnection, subscription_id: int, *, now: int) -> int:
     """Make a subscription inactive and park what waits for it; answers how many deliveries were parked."""
     await tx.execute(update(subscriptions).where(subscriptions.c.id == subscription_id).values(active=False))
+    waiting = (deliveries.c.subscription_id == subscription_id, deliveries.c.state == DeliveryState.PENDING)
+    # In one order, so that two who write deliveries cannot wait for each other.
+    await tx.execute(select(deliveries.c.id).where(*waiting).order_by(deliveries.c.id).with_for_update(key_share=True))
     parked = await tx.execute(
-        update(deliveries)
-        .where(deliveries.c.subscription_id == subscription_id, deliveries.c.state == DeliveryState.PENDING)
-        .values(state=DeliveryState.PARKED.value, finished_at=now, claimed_until=None)
+        update(deliveries).where(*waiting).values(state=DeliveryState.PARKED.value, finished_at=now, claimed_until=None)
     )
     return int(parked.rowcount)
 
@@ -358,6 +370,10 @@ async def subscribed_plugins(connection: AsyncConnection) -> set[str]:
     """Every plugin that an active subscription names, installed or not."""
     rows = await connection.execute(select(subscriptions.c.plugin).where(subscriptions.c.active).distinct())
     return {row.plugin for row in rows}
+
+
+def _is_attempt(attempt: int | None) -> tuple[Any, ...]:
+    return () if attempt is None else (deliveries.c.attempts == attempt,)
 
 
 def _due_subjects() -> Select[Any]:

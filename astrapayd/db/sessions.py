@@ -10,6 +10,7 @@ from sqlalchemy import and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.chains import ChainRegistry
+from astrapayd.db.postgresql import lock_key
 from astrapayd.db.tables import (
     addresses,
     changes,
@@ -129,7 +130,7 @@ async def load_sessions(
             .order_by(sessions.c.id)
         )
         if lock:
-            statement = statement.with_for_update(of=sessions)
+            statement = statement.with_for_update(of=sessions, key_share=True)
         for row in await connection.execute(statement):
             found[row.id] = _session(row, registry.asset(row.asset))
     return found
@@ -194,10 +195,32 @@ async def max_uses_of(connection: AsyncConnection, link_id: str) -> int | None:
     return limit
 
 
+async def lock_what_is_shared(tx: AsyncConnection, rows: Iterable[SessionRow]) -> None:
+    """Keep other chains' transactions from deciding about the same orders and limited links until this one ends.
+
+    Two sessions of one order on two chains would else both find it open. SQLite has one writer and needs none of it.
+    """
+    if tx.dialect.name != "postgresql":
+        return
+    rows = tuple(rows)
+    link_ids = sorted({row.link_id for row in rows})
+    for start in range(0, len(link_ids), _BATCH):
+        of_links = links.c.id.in_(link_ids[start : start + _BATCH]) & links.c.max_uses.is_not(None)
+        await tx.execute(select(links.c.id).where(of_links).order_by(links.c.id).with_for_update(key_share=True))
+    for key in sorted({lock_key(f"order {row.store} {row.order_key}") for row in rows}):
+        await tx.execute(select(func.pg_advisory_xact_lock(key)))
+
+
 async def session_exists(connection: AsyncConnection, session_id: str) -> bool:
     """Whether there is a session with that id."""
     found = await connection.execute(select(sessions.c.id).where(sessions.c.id == session_id))
     return found.one_or_none() is not None
+
+
+async def chain_of_session(connection: AsyncConnection, session_id: str) -> str | None:
+    """The chain that a session is paid on; it never changes."""
+    chain_id: str | None = await connection.scalar(select(sessions.c.chain).where(sessions.c.id == session_id))
+    return chain_id
 
 
 async def set_due(tx: AsyncConnection, session_id: str, due_base: int) -> None:

@@ -114,7 +114,7 @@ async def remove_endpoint(core: Core, endpoint_id: str) -> int:
     """
     now = core.now()
     async with core.database.write() as tx:
-        endpoint = await _existing(tx, endpoint_id)
+        endpoint = await _existing(tx, endpoint_id, lock=True)
         await queries.mark_removed(tx, endpoint_id, now=now)
         return await outbox.switch_off(tx, endpoint.subscription_id, now=now)
 
@@ -125,7 +125,7 @@ async def enable_endpoint(core: Core, endpoint_id: str) -> EndpointRow:
     :raises NotFound: if there is none.
     """
     async with core.database.write() as tx:
-        endpoint = await _existing(tx, endpoint_id)
+        endpoint = await _existing(tx, endpoint_id, lock=True)
         await queries.activate(tx, endpoint.subscription_id)
         return await _existing(tx, endpoint_id)
 
@@ -137,7 +137,7 @@ async def rotate_secret(core: Core, endpoint_id: str) -> EndpointRow:
     :raises EndpointError: if it is being rotated already: the receiver may still use the older of the two.
     """
     async with core.database.write() as tx:
-        endpoint = await _existing(tx, endpoint_id)
+        endpoint = await _existing(tx, endpoint_id, lock=True)
         if len(endpoint.secrets) > 1:
             raise EndpointError(
                 f"{endpoint_id} is being rotated already: once its receiver has the new secret, end that with --end"
@@ -152,7 +152,7 @@ async def end_rotation(core: Core, endpoint_id: str) -> EndpointRow:
     :raises NotFound: if there is none.
     """
     async with core.database.write() as tx:
-        endpoint = await _existing(tx, endpoint_id)
+        endpoint = await _existing(tx, endpoint_id, lock=True)
         await queries.update_secrets(tx, endpoint_id, endpoint.secrets[:1])
         return await _existing(tx, endpoint_id)
 
@@ -165,7 +165,7 @@ async def send_test(core: Core, endpoint_id: str) -> int:
     """
     now = core.now()
     async with core.database.write() as tx:
-        endpoint = await _existing(tx, endpoint_id)
+        endpoint = await _existing(tx, endpoint_id, lock=True)
         if not endpoint.active:
             raise EndpointError(
                 f"{endpoint_id} is switched off since it answered 410: astrapayd webhook enable {endpoint_id} mends it"
@@ -211,6 +211,7 @@ async def redeliver(core: Core, delivery_ids: Sequence[int], *, forced: bool = F
     """
     outcome: dict[str, list[int]] = {"resent": [], "superseded": [], "under_way": [], "switched_off": []}
     async with core.database.write() as tx:
+        await queries.lock_deliveries(tx, list(delivery_ids))
         rows = await queries.load_deliveries_by_id(tx, list(delivery_ids))
         for row in rows:
             if not await queries.is_active(tx, row.subscription_id):
@@ -265,8 +266,8 @@ def _check_types(event_types: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(event_types))
 
 
-async def _existing(connection: AsyncConnection, endpoint_id: str) -> EndpointRow:
-    endpoint = await queries.load_endpoint(connection, endpoint_id)
+async def _existing(connection: AsyncConnection, endpoint_id: str, *, lock: bool = False) -> EndpointRow:
+    endpoint = await queries.load_endpoint(connection, endpoint_id, lock=lock)
     if endpoint is None:
         raise NotFound(f"there is no webhook endpoint {endpoint_id!r}")
     return endpoint

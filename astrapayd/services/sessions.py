@@ -98,6 +98,8 @@ async def open_session(
 async def _open(core: Core, slug: str, asset_id: str, amount: str, token: str, source: str) -> Opened:
     now = core.now()
     async with core.database.write() as tx:
+        if asset_id in {asset.id for asset in core.registry.assets()}:
+            await chain_queries.lock_chain(tx, core.registry.asset(asset_id).chain)
         link = await link_queries.load_link(tx, slug, lock=True)
         if link is None:
             raise NotFound("there is no such link")

@@ -11,7 +11,10 @@ from astrapayd.config import AccountSection
 from astrapayd.db.tables import balances, credits, events
 from astrapayd.services.doctor import Verdict, _waiting
 from astrapayd.transfers import Balance
+from tests.databases import both_engines
 from tests.shopfront import ADDRESS, Shopfront, shopfront
+
+pytestmark = both_engines
 
 COIN = 10**18
 

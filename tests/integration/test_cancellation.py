@@ -12,6 +12,9 @@ from sqlalchemy import select, update
 from astrapayd.db import migrate
 from astrapayd.db.engine import Database, uninterrupted
 from astrapayd.db.tables import installation
+from tests.databases import both_engines, database_url
+
+pytestmark = both_engines
 
 
 async def count_up(database: Database) -> None:
@@ -22,7 +25,7 @@ async def count_up(database: Database) -> None:
 
 async def test_cancelled_writers_leave_the_writer_usable(tmp_path: Path) -> None:
     rng = random.Random(7)
-    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    database = Database(database_url(tmp_path))
     await migrate.upgrade(database)
     for _ in range(300):
         work = asyncio.create_task(uninterrupted(count_up(database)))

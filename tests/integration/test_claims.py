@@ -22,7 +22,10 @@ from astrapayd.services.unmatched import NotSortable, assign, dismiss, list_unma
 from astrapayd.sessions import Flag, Session, Status
 from astrapayd.testing import FakeChain, FakeWatcher, fake_signature
 from astrapayd.transfers import Transfer
+from tests.databases import both_engines
 from tests.shopfront import ADDRESS, Shopfront, look, shopfront
+
+pytestmark = both_engines
 
 WHOLE = 1_000_000
 PAYER = "fake1customer"

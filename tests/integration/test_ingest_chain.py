@@ -15,7 +15,10 @@ from astrapayd.ingest import BrokenUpdate, Fenced, StaleWatch
 from astrapayd.sessions import Flag, Status
 from astrapayd.testing import ChainScript, FakeChain
 from astrapayd.transfers import BlockRef
+from tests.databases import both_engines
 from tests.shopfront import Shopfront, shopfront
+
+pytestmark = both_engines
 
 
 @pytest.fixture

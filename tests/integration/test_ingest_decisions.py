@@ -12,7 +12,10 @@ from astrapayd.links import LinkStatus, Unavailable
 from astrapayd.services.links import find_link, set_status
 from astrapayd.services.sessions import LinkUnavailable, cancel, settle, story
 from astrapayd.sessions import Flag, NotPossible, Status
+from tests.databases import both_engines
 from tests.shopfront import Shopfront, shopfront
+
+pytestmark = both_engines
 
 WHOLE = 1_000_000
 CENT = 10_000

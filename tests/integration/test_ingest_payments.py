@@ -12,7 +12,10 @@ from astrapayd.db.tables import credits
 from astrapayd.money import MAX_AMOUNT_BASE
 from astrapayd.services.sessions import find_session, story
 from astrapayd.sessions import Flag, Status
+from tests.databases import both_engines
 from tests.shopfront import Shopfront, shopfront
+
+pytestmark = both_engines
 
 WHOLE = 1_000_000
 CENT = 10_000

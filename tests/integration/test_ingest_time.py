@@ -10,7 +10,10 @@ import pytest
 from astrapayd.db.tables import reservations
 from astrapayd.services.sessions import settle
 from astrapayd.sessions import Flag, Session, Status
+from tests.databases import both_engines
 from tests.shopfront import Shopfront, shopfront
+
+pytestmark = both_engines
 
 WHOLE = 1_000_000
 CENT = 10_000

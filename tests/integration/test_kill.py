@@ -8,29 +8,57 @@ import random
 import shutil
 import signal
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from astrapayd.db.tables import credits, deliveries, events, reservations, sessions, transfers
+from tests.databases import database_url, put_on_server
 from tests.ingest_child import PAYMENTS
+from tests.postgres import Server, database_name
 from tests.shopfront import Shopfront, shopfront
 
 ROOT = Path(__file__).parents[2]
 SEED = int(os.environ.get("KILL_SEED", "20261124"))
 KILLS = 9
 
+Folders = tuple[Path, Callable[[str], Awaitable[Path]]]
 
-async def test_kill_9_at_any_statement_of_ingest(tmp_path: Path) -> None:
-    prepared, calm, disturbed = (tmp_path / name for name in ("prepared", "calm", "disturbed"))
+
+@pytest.fixture
+async def folders(tmp_path: Path, engine: str, request: pytest.FixtureRequest) -> AsyncIterator[Folders]:
+    """One with the store's database, and how to make two like it."""
+    prepared = tmp_path / "prepared"
     prepared.mkdir()
+    copies: list[str] = []
+    server: Server | None = request.getfixturevalue("postgresql") if engine == "postgresql" else None
+    if server is not None:
+        put_on_server(prepared, request.getfixturevalue("postgresql_url"))
+
+    async def copy(name: str) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(prepared, folder)
+        if server is not None:
+            copies.append(await asyncio.to_thread(server.fresh, database_name(database_url(prepared))))
+            put_on_server(folder, copies[-1])
+        return folder
+
+    yield prepared, copy
+    for url in copies:
+        assert server is not None
+        await asyncio.to_thread(server.drop, url)
+
+
+async def test_kill_9_at_any_statement_of_ingest(folders: Folders) -> None:
+    prepared, copy = folders
     async with shopfront(prepared) as front:
         link = await front.link()
         due = [(await front.open(link)).due_base for _ in range(PAYMENTS)]
     (prepared / "due.txt").write_text("\n".join(map(str, due)))
-    for folder in (calm, disturbed):
-        shutil.copytree(prepared, folder)
+    calm, disturbed = await copy("calm"), await copy("disturbed")
 
     assert await _child(calm, 0) == 0
     chance = random.Random(SEED)

@@ -17,7 +17,10 @@ from astrapayd.db.tables import checkouts, reservations, sessions, tail_spaces
 from astrapayd.links import Unavailable
 from astrapayd.services.core import NotFound, TryLater
 from astrapayd.services.sessions import LinkUnavailable, find_session, is_customer, open_session
+from tests.databases import both_engines
 from tests.shopfront import PRICE, Shopfront, look, shopfront
+
+pytestmark = both_engines
 
 
 @pytest.fixture
@@ -114,6 +117,25 @@ async def test_amount_space_exhaustion_goes_on_to_the_next_address_and_is_then_r
             await front.open(link)
         assert refused.value.retry_after_secs > 0
         assert [await front.count(t) for t in (sessions, checkouts, reservations)] == before
+
+
+async def test_9000_openings_fill_one_address_exactly_and_the_next_goes_to_the_next_address(tmp_path: Path) -> None:
+    """8,960 of the reservations are written in bulk, as that many openings would leave them; 40 are opened for real."""
+    async with shopfront(tmp_path, addresses=("fake1a", "fake1b")) as front:
+        first = await front.open_new()
+        await _fill(front, first.id, "fake1a", leave=39)
+        link = await front.link()
+        opened = await asyncio.gather(
+            *(open_session(front.core, link.slug, "usd", form_token=str(i), source="test") for i in range(39))
+        )
+        rows = [(await find_session(front.core, one.session_id)).row for one in opened]
+        assert {row.address for row in rows} == {"fake1a"}
+        held = await front.rows(reservations)
+        tails = {r["tail"] for r in held}
+        assert len(held) == len(tails) == 9_000
+        assert all(tail % 10 for tail in tails)
+        last = await front.open(link)
+        assert (await find_session(front.core, last.id)).row.address == "fake1b"
 
 
 async def test_tails_are_let_again_only_after_their_late_window_and_the_longest_rested_first(front: Shopfront) -> None:

@@ -11,7 +11,10 @@ from astrapayd.db.tables import addresses
 from astrapayd.services.core import TryLater
 from astrapayd.testing import FakeWatcher
 from astrapayd.transfers import WatcherError
+from tests.databases import both_engines
 from tests.shopfront import ADDRESS, PRICE, shopfront
+
+pytestmark = both_engines
 
 ACCOUNT = AccountSection(xpub="fakepub1", gap_limit=3)
 

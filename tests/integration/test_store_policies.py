@@ -17,7 +17,10 @@ from astrapayd.services.core import TryLater
 from astrapayd.services.explain import standing
 from astrapayd.services.sessions import find_session, open_session
 from astrapayd.sessions import Flag, Status
+from tests.databases import both_engines
 from tests.shopfront import ADDRESS, PRICE, Shopfront, look, shopfront
+
+pytestmark = both_engines
 
 OWN = AccountSection(xpub="fakepub1", gap_limit=100)
 TIERS = {"usd": [Tier(20_000_000, Depth.of_blocks(4)), Tier(1_000_000_000, Depth.of_blocks(6))]}

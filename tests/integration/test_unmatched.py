@@ -13,7 +13,10 @@ from astrapayd.services.payments import list_payments
 from astrapayd.services.sessions import story
 from astrapayd.services.unmatched import NotSortable, assign, dismiss, list_unmatched, mark_own, take_back
 from astrapayd.sessions import Flag, Status
+from tests.databases import both_engines
 from tests.shopfront import Shopfront, shopfront
+
+pytestmark = both_engines
 
 WHOLE = 1_000_000
 BY = "the merchant"

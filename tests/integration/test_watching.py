@@ -17,7 +17,10 @@ from astrapayd.sessions import Status
 from astrapayd.testing import ChainScript, FakeChain, FakeWatcher
 from astrapayd.transfers import BlockRef, ChainUpdate, Watcher, WatchSet
 from astrapayd.watching import ChainWatch
+from tests.databases import both_engines
 from tests.shopfront import Shopfront, shopfront
+
+pytestmark = both_engines
 
 
 @dataclass

@@ -41,7 +41,10 @@ from astrapayd.plugins import PluginHost
 from astrapayd.services import endpoints
 from astrapayd.services.core import Core, NotFound
 from astrapayd.webhooks import WebhookSender, WebhooksPlugin, WebhooksSection
+from tests.databases import both_engines
 from tests.delivery import FakeClock, append, core_on, fresh_database
+
+pytestmark = both_engines
 
 STORY = [EventType.SESSION_PAID, EventType.SESSION_REVERTED, EventType.SESSION_RESTORED, EventType.SESSION_FINAL]
 

@@ -1,4 +1,4 @@
-"""What must always hold, over generated histories on a real SQLite database.
+"""What must always hold, over generated histories on real databases: SQLite and PostgreSQL.
 
 A history is made of openings, payments (exact, short, over, rests, a stranger's), blocks, catching up, reorganisations,
 unconfirmed sightings, cancellations, settlements and time that passes. Every update is ingested with a crash (an
@@ -22,7 +22,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import create_engine, event
+from sqlalchemy import event
 
 from astrapayd.chains import Depth
 from astrapayd.db import migrate
@@ -32,7 +32,9 @@ from astrapayd.services.sessions import cancel, settle
 from astrapayd.sessions import NotPossible, Session
 from astrapayd.testing import ChainScript, FakeChain
 from astrapayd.transfers import ChainUpdate, Transfer
+from tests.databases import put_on_server
 from tests.hypothesis_profiles import examples
+from tests.postgres import Server
 from tests.property import invariants
 from tests.property.winning_branch import credits_and_confirmed, kept_from_a_lost_branch, second_daemon
 from tests.shopfront import Shopfront, shopfront
@@ -71,8 +73,7 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(prefix="astrapayd-histories-"))
-        shutil.copy(self.template, self.folder / "shop.db")
-        self.reading = create_engine(f"sqlite:///{self.folder / 'shop.db'}")
+        self.give_database(self.folder)
         self.stack = AsyncExitStack()
         self.unmined: list[Transfer] = []
         self.reorganised = False
@@ -81,12 +82,18 @@ class Histories(RuleBasedStateMachine):
         """Rules are called from outside any event loop."""
         return self.loop.run_until_complete(work)
 
+    def give_database(self, folder: Path) -> None:
+        """A migrated one for the folder."""
+        shutil.copy(self.template, folder / "shop.db")
+
     def state(self) -> invariants.State:
-        with self.reading.connect() as connection:
-            return invariants.read_state(connection)
+        async def read() -> invariants.State:
+            async with self.front.core.database.read() as connection:
+                return await connection.run_sync(invariants.read_state)
+
+        return self.run(read())
 
     def teardown(self) -> None:
-        self.reading.dispose()
         self.run(self.stack.aclose())
         self.loop.close()
         shutil.rmtree(self.folder)
@@ -239,12 +246,44 @@ class Histories(RuleBasedStateMachine):
     def a_daemon_that_saw_only_the_winning_branch_has_the_same(self) -> None:
         """4. Not where late windows end meanwhile: which time a transfer was seen at first may then decide."""
         mine = self.state()
-        first, second = self.folder / "shop.db", self.folder / "second"
-        theirs = self.run(second_daemon(self.chain, first, self.template, second, **self.store))
+        second = Path(tempfile.mkdtemp(prefix="second-", dir=self.folder))
+        self.give_database(second)
+        theirs = self.run(second_daemon(self.chain, self.front.core.database, second, **self.store))
         but = kept_from_a_lost_branch(mine)
         assert credits_and_confirmed(mine, but) == credits_and_confirmed(theirs, but)
         self.reorganised = False
 
 
+class HistoriesOnPostgreSQL(Histories):
+    """The same, with databases on the run's server."""
+
+    server: Server
+
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+        super().__init__()
+
+    def give_database(self, folder: Path) -> None:
+        self.urls.append(self.server.fresh())
+        put_on_server(folder, self.urls[-1])
+
+    def teardown(self) -> None:
+        super().teardown()
+        for url in self.urls:
+            self.server.drop(url)
+
+
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def on_server(postgresql: Server) -> None:
+    HistoriesOnPostgreSQL.server = postgresql
+
+
+@pytest.mark.usefixtures("on_server")
+class TestHistoriesOnPostgreSQL(HistoriesOnPostgreSQL.TestCase):  # type: ignore[name-defined,misc]
+    """Fewer, since each statement is a round trip; the soak has as many as of the others."""
+
+    settings = settings(max_examples=examples(25), stateful_step_count=40, deadline=None)

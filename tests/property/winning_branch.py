@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, delete, insert, select, update
+from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from astrapayd.db.engine import Database
 from astrapayd.db.tables import (
     changes,
     checkouts,
@@ -26,28 +27,22 @@ from tests.shopfront import shopfront
 OPENED_WITH = (links, checkouts, sessions, reservations, tail_spaces, changes)
 
 
-async def second_daemon(chain: FakeChain, first: Path, template: Path, folder: Path, **store: Any) -> State:
-    """Everything it has, once it has seen the winning branch."""
-    folder.mkdir(exist_ok=True)
-    shutil.copy(template, folder / "shop.db")
+async def second_daemon(chain: FakeChain, first: Database, folder: Path, **store: Any) -> State:
+    """Everything it has, once it has seen the winning branch. ``folder`` stands for a migrated database of its own."""
     script = chain.script
     genesis = script.branch()[-1]
     tip, script.tip = script.tip, genesis
     try:
         async with shopfront(folder, chain=chain, **store) as front:
-            _copy_openings(first, folder / "shop.db")
+            await _copy_openings(first, front.core.database)
             script.tip = tip
             step: ChainUpdate = script.since(genesis)
             if step.connected:
                 await front.apply(step)
+            async with front.core.database.read() as connection:
+                return await connection.run_sync(read_state)
     finally:
         script.tip = tip
-    engine = create_engine(f"sqlite:///{folder / 'shop.db'}")
-    with engine.connect() as connection:
-        state = read_state(connection)
-    engine.dispose()
-    shutil.rmtree(folder)
-    return state
 
 
 def credits_and_confirmed(state: State, but: set[str]) -> tuple[dict[tuple[str, int], str], Counter[str]]:
@@ -80,17 +75,23 @@ def kept_from_a_lost_branch(state: State) -> set[str]:
     return kept
 
 
-def _copy_openings(first: Path, second: Path) -> None:
-    source, target = create_engine(f"sqlite:///{first}"), create_engine(f"sqlite:///{second}")
-    with source.connect() as reading, target.begin() as writing:
+async def _copy_openings(source: Database, target: Database) -> None:
+    async with source.read() as reading, target.write() as writing:
         for table in metadata.sorted_tables:
-            rows = [dict(row._mapping) for row in reading.execute(select(table))] if table in OPENED_WITH else []
-            if rows:
-                writing.execute(delete(table))
-                writing.execute(insert(table), rows)
+            rows = await reading.execute(select(table)) if table in OPENED_WITH else []
+            copied = [dict(row._mapping) for row in rows]
+            if copied:
+                await writing.execute(delete(table))
+                await writing.execute(insert(table), copied)
+                await _count_on(writing, table)
         blank = {"status": "pending", "flags": "", "revision": 1, "paid_at": None, "open": True}
-        writing.execute(update(sessions).values(**blank, received_base=0, confirmed_base=0))
-        writing.execute(update(reservations).values(released_at=None))
-        writing.execute(delete(changes).where(changes.c.revision > 1))
-    source.dispose()
-    target.dispose()
+        await writing.execute(update(sessions).values(**blank, received_base=0, confirmed_base=0))
+        await writing.execute(update(reservations).values(released_at=None))
+        await writing.execute(delete(changes).where(changes.c.revision > 1))
+
+
+async def _count_on(writing: AsyncConnection, table: Table) -> None:
+    """PostgreSQL's next key is beyond the copied ones; SQLite looks for itself."""
+    if writing.dialect.name == "postgresql" and table in (reservations, changes):
+        last = select(func.max(table.c.id)).scalar_subquery()
+        await writing.execute(select(func.setval(func.pg_get_serial_sequence(table.name, "id"), last)))

@@ -21,7 +21,10 @@ from astrapayd.events import Event, EventType
 from astrapayd.hookspecs import Accepted, Delivery, Outcome, Rejected, Retry
 from astrapayd.services import endpoints
 from astrapayd.services.core import Core
+from tests.databases import both_engines
 from tests.delivery import NOW, FakeClock, FakePlugins, append, core_on, fresh_database, subscribe
+
+pytestmark = both_engines
 
 
 @pytest.fixture
@@ -309,6 +312,9 @@ async def test_crash_between_commit_and_send(database: Database, plugins: FakePl
 async def test_crash_between_send_and_mark(
     database: Database, plugins: FakePlugins, clock: FakeClock, core: Core
 ) -> None:
+    """SQLite's next daemon knows that the last one is gone. On PostgreSQL it may be another, alive: its claim has to
+    end first."""
+
     async def no_answer(event: Event, delivery: Delivery) -> Outcome:
         await asyncio.Event().wait()
         raise AssertionError
@@ -326,7 +332,7 @@ async def test_crash_between_send_and_mark(
     run = asyncio.create_task(next_one.run())
     await asyncio.sleep(0.1)
     assert len(plugins.told) == 1  # not at once: had that event killed us, it would do it again and again
-    clock.now += 5
+    clock.now += 5 if database.is_sqlite else plugins.event_timeout_secs + 30
     next_one.wake()
     async with asyncio.timeout(5):
         while await states(database) != ["accepted", "accepted"]:
@@ -340,7 +346,8 @@ async def test_crash_between_send_and_mark(
         ("shop", "ses_1", "session.final", 1),
     ]
     first = await endpoints.find_delivery(core, 1)
-    assert [line.note for line in first.log] == ["the daemon stopped before the answer was known", ""]
+    stopped = ["the daemon stopped before the answer was known"] if database.is_sqlite else []
+    assert [line.note for line in first.log] == [*stopped, ""]
 
 
 async def test_a_stop_waits_for_what_is_under_way(database: Database, plugins: FakePlugins, clock: FakeClock) -> None:
@@ -511,3 +518,40 @@ async def test_redelivery_in_the_middle_of_an_attempt_or_to_nobody(
     assert await states(database) == ["accepted"]
     (row,) = await endpoints.list_deliveries(core, endpoint_id=endpoint.id, state=DeliveryState.ACCEPTED)
     assert (row.event_type, row.attempts, row.under_way) == ("session.paid", 1, False)
+
+
+async def test_two_workers_share_the_work_and_keep_each_subjects_order(
+    database: Database, plugins: FakePlugins, clock: FakeClock
+) -> None:
+    """Eight subjects of ten events each and two workers, as two processes would be: each event once, and in order."""
+    other = Database(database.url)
+    await subscribe(database, "shop")
+    for ordinal in range(10):
+        for subject in range(8):
+            await append(database, f"ses_{subject}", ordinal=ordinal)
+    told: list[tuple[int, str, int]] = []
+
+    def worker(number: int, through: Database) -> Dispatcher:
+        mine = FakePlugins()
+
+        async def receive(event: Event, delivery: Delivery) -> Outcome:
+            await asyncio.sleep(0.002)
+            told.append((number, event.subject, event.sequence))
+            return Accepted()
+
+        mine.receivers["shop"] = receive
+        return Dispatcher(through, mine, clock=clock, chance=lambda: 0.0)
+
+    runs = [asyncio.create_task(worker(i, through).run()) for i, through in enumerate((database, other))]
+    async with asyncio.timeout(20):
+        while set(await states(database)) != {"accepted"}:
+            await asyncio.sleep(0.02)
+    for run in runs:
+        run.cancel()
+    await asyncio.gather(*runs, return_exceptions=True)
+    await other.close()
+    assert {number for number, _, _ in told} == {0, 1}
+    assert len(told) == 80
+    for subject in range(8):
+        sequences = [sequence for _, whose, sequence in told if whose == f"ses_{subject}"]
+        assert sequences == sorted(set(sequences))

@@ -15,7 +15,10 @@ from astrapayd.db.engine import Database, DatabaseError
 from astrapayd.db.outbox import NewEvent
 from astrapayd.db.tables import deliveries, events, installation, subscriptions
 from astrapayd.events import EventType, event_id
+from tests.databases import both_engines
 from tests.delivery import NOW, append, fresh_database, subscribe
+
+pytestmark = both_engines
 
 
 @pytest.fixture
