@@ -147,15 +147,17 @@ async def shopfront(
     account: AccountSection | None = None,
     level: bool = True,
     pick: Callable[[int], int] = secrets.randbelow,
+    url: str | None = None,
     **store: Any,
 ) -> AsyncIterator[Shopfront]:
-    """Open (or make) the store's database; ``store`` are settings of ``[stores.shop]``, ``pick`` chooses tails."""
+    """Open (or make) the store's database; ``store`` are settings of ``[stores.shop]``, ``pick`` chooses tails,
+    ``url`` names another database than the file in ``folder``."""
     chain = chain or FakeChain(script or ChainScript())
     script = chain.script
     registry = ChainRegistry()
     registry.add(chain)
     section = StoreSection(name="Shop", accounts={chain.id: account or AccountSection(addresses=addresses)}, **store)
-    database = Database(f"sqlite:///{folder / 'shop.db'}")
+    database = Database(url or f"sqlite:///{folder / 'shop.db'}")
     config = Config(
         path=folder / "astrapayd.toml",
         server=ServerSection(),

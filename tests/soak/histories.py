@@ -8,6 +8,7 @@ part goes on. The report is Markdown; the exit code says whether anything failed
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import platform
@@ -55,6 +56,7 @@ class Outcome:
 
 def run_part(kind: str, number: int, histories: int) -> Outcome:
     """So many histories from this seed; a failure ends the part."""
+    gc.set_threshold(100_000, 50, 50)  # histories are short-lived
     counted: Counter[str] = Counter()
     machine = _machine(kind)
 
