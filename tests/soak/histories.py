@@ -31,6 +31,7 @@ from tests.property.histories import STEPS, Histories
 
 PART = {"pure": 1_000, "engine": 50}
 REPORTS = Path("build/soak")
+MEMORY = Path("/dev/shm")  # a disk's fsync would be most of the time
 
 
 @dataclass
