@@ -54,11 +54,11 @@ class ChainWatch:
         pause = _FIRST_PAUSE_SECS
         try:
             while True:
-                epoch, watch = await uninterrupted(self._begin())
-                looks = asyncio.create_task(self._record_looks(epoch, watch), name=f"looks of {self._chain.id}")
                 problem = "the watcher failed; see the log"
+                epoch: int | None = None
                 try:
-                    await self._follow(epoch, watch)
+                    epoch, watch = await uninterrupted(self._begin())
+                    await self._follow_and_look(epoch, watch)
                 except StaleWatch as stale:
                     self._log.info("begins again from the committed head", reason=str(stale))
                     pause = _FIRST_PAUSE_SECS
@@ -71,14 +71,20 @@ class ChainWatch:
                     self._log.error("watcher stopped", problem=problem, again_in_secs=round(pause))
                 except Exception:
                     self._log.exception("watcher failed", again_in_secs=round(pause))
-                finally:
-                    looks.cancel()
-                    await asyncio.gather(looks, return_exceptions=True)
-                await uninterrupted(self._record(epoch, WatcherHealth(level=False, looked_at=0, problem=problem)))
+                if epoch is not None:
+                    await self._try_to_record(epoch, WatcherHealth(level=False, looked_at=0, problem=problem))
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, hides nothing
                 pause = min(pause * 2, _LONGEST_PAUSE_SECS)
         finally:
             await self._watcher.close()
+
+    async def _follow_and_look(self, epoch: int, watch: WatchSet) -> None:
+        looks = asyncio.create_task(self._record_looks(epoch, watch), name=f"looks of {self._chain.id}")
+        try:
+            await self._follow(epoch, watch)
+        finally:
+            looks.cancel()
+            await asyncio.gather(looks, return_exceptions=True)
 
     async def _follow(self, epoch: int, watch: WatchSet) -> None:
         recent = await uninterrupted(self._recent())
@@ -122,19 +128,26 @@ class ChainWatch:
         written: WatcherHealth | None = None
         while True:
             await asyncio.sleep(_LOOK_EVERY_SECS)
-            await uninterrupted(self._refresh(watch))
+            try:
+                await uninterrupted(self._refresh(watch))
+            except SQLAlchemyError:
+                self._log.exception("could not read what is to be watched")  # tried again at the next look
             health = self._watcher.health
             if (
                 written is None
                 or (health.level, health.problem) != (written.level, written.problem)
                 or health.looked_at - written.looked_at >= _LOOK_WRITTEN_EVERY_SECS
-            ):
-                try:
-                    await uninterrupted(self._record(epoch, health))
-                except SQLAlchemyError:
-                    self._log.exception("could not write how the node is")  # tried again at the next look
-                else:
-                    written = health
+            ) and await self._try_to_record(epoch, health):
+                written = health
+
+    async def _try_to_record(self, epoch: int, health: WatcherHealth) -> bool:
+        """A disk that is full must not end the watch: there may be room again, and the next look tries it."""
+        try:
+            await uninterrupted(self._record(epoch, health))
+        except SQLAlchemyError:
+            self._log.exception("could not write how the node is")
+            return False
+        return True
 
     async def _record(self, epoch: int, health: WatcherHealth) -> None:
         async with self._database.write() as tx:
