@@ -1,8 +1,9 @@
 """Runs generated histories in parts, each with a seed of its own, and counts what they came to.
 
 ``python -m tests.soak.histories --histories 100000 --seed 1 --jobs 2 [--engine] [--hours H]``: ends after so many
-histories, or after so many hours where that comes first; a failure is kept with its history and its seed, and the next
-part goes on. The report is Markdown; the exit code says whether anything failed.
+histories, or after so many hours where that comes first (``--with-engine``: half of them on a database). A failure is
+kept with its history and its seed, and the next part goes on. The report is Markdown; the exit code says whether
+anything failed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.property.histories import STEPS, Histories
 
 PART = {"pure": 1_000, "engine": 50}
+NO_END = 10**9
 REPORTS = Path("build/soak")
 MEMORY = Path("/dev/shm")  # a disk's fsync would be most of the time
 
@@ -92,9 +94,8 @@ def run_part(kind: str, number: int, histories: int) -> Outcome:
 def _machine(kind: str) -> type[Histories]:
     if kind == "pure":
         return Histories
-    from tests.property.on_a_database import OnADatabase, migrate_template
+    from tests.property.on_a_database import OnADatabase
 
-    migrate_template()
     return OnADatabase
 
 
@@ -162,19 +163,27 @@ def main() -> int:
     """See the module."""
     asked = argparse.ArgumentParser()
     asked.add_argument("--engine", action="store_true")
-    asked.add_argument("--histories", type=int, default=10**9)
+    asked.add_argument("--with-engine", action="store_true")
+    asked.add_argument("--histories", type=int, default=NO_END)
     asked.add_argument("--hours", type=float, default=1e6)
     asked.add_argument("--seed", type=int, default=int(time.time()))
-    asked.add_argument("--jobs", type=int, default=1)
+    asked.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     asked.add_argument("--report", type=Path)
     given = asked.parse_args()
-    kind = "engine" if given.engine else "pure"
-    total, took, whole = run(kind, histories=given.histories, hours=given.hours, first_seed=given.seed, jobs=given.jobs)
+    if not given.with_engine:
+        return 1 if _run_and_report("engine" if given.engine else "pure", given, given.hours) else 0
+    failures = [_run_and_report(kind, given, given.hours / 2) for kind in PART]
+    return 1 if any(failures) else 0
+
+
+def _run_and_report(kind: str, given: argparse.Namespace, hours: float) -> int:
+    """The number of failures."""
+    total, took, ended = run(kind, histories=given.histories, hours=hours, first_seed=given.seed, jobs=given.jobs)
     path = given.report or REPORTS / f"histories-{kind}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report(kind, total, took, whole=whole or given.histories == 10**9, jobs=given.jobs))
+    path.write_text(report(kind, total, took, whole=ended or given.histories == NO_END, jobs=given.jobs))
     print(f"{total.histories} histories, {len(total.failures)} failures: {path}")
-    return 1 if total.failures else 0
+    return len(total.failures)
 
 
 if __name__ == "__main__":
