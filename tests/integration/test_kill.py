@@ -14,10 +14,10 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.ingest_child import PAYMENTS
 
 from astrapayd.db.tables import credits, deliveries, events, reservations, sessions, transfers
 from tests.databases import database_url, put_on_server
-from tests.ingest_child import PAYMENTS
 from tests.postgres import Server, database_name
 from tests.shopfront import Shopfront, shopfront
 
