@@ -57,8 +57,9 @@ class ChainWatch:
                 problem = "the watcher failed; see the log"
                 epoch: int | None = None
                 try:
-                    epoch, watch = await uninterrupted(self._begin())
-                    await self._follow_and_look(epoch, watch)
+                    begun, watch = await uninterrupted(self._begin())
+                    epoch = begun
+                    await self._follow_and_look(begun, watch)
                 except StaleWatch as stale:
                     self._log.info("begins again from the committed head", reason=str(stale))
                     pause = _FIRST_PAUSE_SECS
