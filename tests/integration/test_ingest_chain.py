@@ -280,7 +280,6 @@ async def test_finality_never_goes_back(tmp_path: Path) -> None:
         assert (await front.rows(chains))[0]["final_height"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a bug: confirmations are counted from the head of the moment, final or not")
 async def test_what_is_final_stays_paid_while_the_watcher_falls_back(front: Shopfront) -> None:
     """Five blocks are off and their successors not on yet. The payment's own block was final, and still stands."""
     session = await front.open_new()

@@ -307,7 +307,7 @@ class Histories(RuleBasedStateMachine):
     @rule(blocks=st.integers(1, 2), crash=CRASHES)
     def fall_back(self, blocks: int, crash: int) -> None:
         """The watcher has taken blocks off and has not put the new ones on yet. Never so many that what was final has
-        too few confirmations: test_what_is_final_stays_paid_while_the_watcher_falls_back is about that."""
+        too few confirmations for the laws: test_what_is_final_stays_paid_while_the_watcher_falls_back is about that."""
         self.unmined += self.lost(blocks)
         self.ingest(self.script.reorg(blocks), crash)
         self.reorganised = True
