@@ -305,10 +305,11 @@ class Histories(RuleBasedStateMachine):
         self.ingest(self.script.reorg(depth, *branch), crash)
         self.reorganised = True
 
-    @precondition(lambda self: self.room() > 1)
+    @precondition(lambda self: self.room() >= (CONFIRMATIONS.blocks or 0) + 1)
     @rule(blocks=st.integers(1, 2), crash=CRASHES)
     def fall_back(self, blocks: int, crash: int) -> None:
-        """The watcher has taken blocks off and has not put the new ones on yet."""
+        """The watcher has taken blocks off and has not put the new ones on yet. Never so many that what was final has
+        too few confirmations for the laws: test_what_is_final_stays_paid_while_the_watcher_falls_back is about that."""
         self.unmined += self.lost(blocks)
         self.ingest(self.script.reorg(blocks), crash)
         self.reorganised = True
