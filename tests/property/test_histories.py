@@ -270,7 +270,7 @@ class HistoriesOnPostgreSQL(Histories):
     def teardown(self) -> None:
         super().teardown()
         for url in self.urls:
-            self.server.drop(url)
+            self.server.give_back(url)
 
 
 TestHistories = Histories.TestCase
@@ -286,4 +286,4 @@ def on_server(postgresql: Server) -> None:
 class TestHistoriesOnPostgreSQL(HistoriesOnPostgreSQL.TestCase):  # type: ignore[name-defined,misc]
     """Fewer, since each statement is a round trip; the soak has as many as of the others."""
 
-    settings = settings(max_examples=examples(25), stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=examples(20), stateful_step_count=40, deadline=None)
