@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from astrapayd.db.tables import addresses, claims, credits, events
 from astrapayd.services.claims import Evidence, approve, challenge_of, claims_of, list_claims, present, refuse
 from astrapayd.services.core import NotFound, TryLater
 from astrapayd.services.payments import list_payments
-from astrapayd.services.sessions import find_session, settle, story
-from astrapayd.services.unmatched import assign, dismiss, list_unmatched
+from astrapayd.services.sessions import cancel, find_session, settle, story
+from astrapayd.services.unmatched import NotSortable, assign, dismiss, list_unmatched
 from astrapayd.sessions import Flag, Session, Status
 from astrapayd.testing import FakeChain, FakeWatcher, fake_signature
 from astrapayd.transfers import Transfer
@@ -355,3 +356,36 @@ async def test_a_chain_without_signatures(tmp_path: Path) -> None:
         await front.mine(paid)
         assert "leave it empty" in await refused(front, session, paid, await signed(front, session, PAYER))
         assert (await claim(front, session, paid)).status is ClaimStatus.OPEN
+
+
+async def test_claim_of_a_cancelled_payment_is_held(front: Shopfront) -> None:
+    """Whose payment it is is one question, whether to deliver another."""
+    session = await front.open_new()
+    await cancel(front.core, session.id, by="the customer")
+    paid = front.pay(30 * WHOLE)
+    await front.mine(paid)
+    await claim(front, session, paid, await signed(front, session, PAYER))
+    await front.mine_more(8)
+    after = await front.session(session.id)
+    assert (after.status, after.flags) == (Status.CANCELLED, {Flag.HELD, Flag.OVERPAID})
+    assert "session.paid" not in await front.told(session.id)
+
+
+async def test_claims_sent_at_once_are_counted_once(front: Shopfront) -> None:
+    """A double tap, a rival with the same idea, and the merchant, all in one moment."""
+    first, second = await front.open_new(), await front.open_new()
+    paid = front.pay(30 * WHOLE)
+    await front.mine(paid)
+    (payment,) = await list_payments(front.core)
+    proof = await signed(front, first, PAYER)
+    answers = await asyncio.gather(
+        *(claim(front, first, paid, proof) for _ in range(3)),
+        *(claim(front, second, paid) for _ in range(3)),
+        assign(front.core, payment.transfer.id, second.id, by=BY),
+        return_exceptions=True,
+    )
+    assert all(not isinstance(a, Exception) or isinstance(a, (ClaimRefused, NotSortable)) for a in answers)
+    received = sorted([(await front.session(s.id)).received_base for s in (first, second)])
+    assert (received, await front.count(credits)) == ([0, 30 * WHOLE], 1)
+    assert [r["type"] for r in await front.rows(events)].count("payment.seen") == 1
+    await front.every_event_has_one_delivery()
