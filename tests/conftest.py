@@ -70,7 +70,7 @@ def postgresql_url(postgresql: Server) -> Iterator[str]:
     """A migrated database of this test's own on the server."""
     url = postgresql.fresh()
     yield url
-    postgresql.drop(url)
+    postgresql.give_back(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -25,6 +25,7 @@ import asyncpg
 
 from astrapayd.db import migrate
 from astrapayd.db.engine import Database
+from astrapayd.db.tables import metadata
 
 T = TypeVar("T")
 
@@ -45,6 +46,12 @@ _SETTINGS = {
     "listen_addresses": "",
 }
 
+# Not DELETE: rows that take the places of deleted ones come in another order than they were written in.
+_WIPE = f"""
+TRUNCATE {", ".join(table.name for table in metadata.sorted_tables)} RESTART IDENTITY CASCADE;
+INSERT INTO installation (id, epoch, created_at, last_sequence) VALUES (1, 1, 0, 0);
+"""
+
 
 class NoServer(Exception):
     """There is no PostgreSQL to start; the message says what to do."""
@@ -58,13 +65,24 @@ class Server:
     process: subprocess.Popen[bytes]
     version: str = ""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _clean: list[str] = field(default_factory=list)
 
     def url(self, name: str) -> str:
         """As an administrator writes it."""
         return f"postgresql://postgres@/{name}?host={self.folder}"
 
-    def fresh(self, template: str = _TEMPLATE) -> str:
-        """The URL of a new database: a migrated one, or a copy of another that nobody is connected to."""
+    def fresh(self) -> str:
+        """The URL of a migrated database that nobody uses; :meth:`give_back` it."""
+        return self._clean.pop() if self._clean else self.copy(_TEMPLATE)
+
+    def give_back(self, url: str) -> None:
+        """Empty a database for the next test: much quicker than making another."""
+        _run(self.end_connections(url))
+        _run(self._wipe(url))
+        self._clean.append(url)
+
+    def copy(self, template: str) -> str:
+        """The URL of a new database like another, which nobody is connected to; :meth:`drop` it."""
         name = f"test_{next(self._numbers)}"
         _run(self.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
         return self.url(name)
@@ -105,6 +123,13 @@ class Server:
         connection = await asyncpg.connect(host=str(self.folder), user="postgres", database="postgres")
         try:
             return await connection.fetchval(statement)
+        finally:
+            await connection.close()
+
+    async def _wipe(self, url: str) -> None:
+        connection = await asyncpg.connect(host=str(self.folder), user="postgres", database=database_name(url))
+        try:
+            await connection.execute(_WIPE)
         finally:
             await connection.close()
 

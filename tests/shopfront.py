@@ -177,8 +177,9 @@ async def shopfront(
         is_new = await chain_queries.load_chain(tx, chain.id) is None
         if is_new:
             await chain_queries.insert_chain(tx, chain.id, chain.network)
-            everything = {"plugin": "webhooks", "target": "all", "store": "", "event_types": [], "active": True}
-            await tx.execute(insert(subscriptions).values(**everything, created_at=0))
+            if await tx.scalar(select(func.count()).select_from(subscriptions)) == 0:  # not the store's second chain
+                everything = {"plugin": "webhooks", "target": "all", "store": "", "event_types": [], "active": True}
+                await tx.execute(insert(subscriptions).values(**everything, created_at=0))
         configured = {chain.parse_address(address): "shop" for address in section.accounts[chain.id].addresses}
         assert not await chain_queries.synchronise_addresses(tx, chain.id, configured, clock())
         script.watch_version = (await chain_queries.load_watched(tx, chain.id, chain.assets.values())).version

@@ -42,7 +42,7 @@ async def folders(tmp_path: Path, engine: str, request: pytest.FixtureRequest) -
         folder = tmp_path / name
         shutil.copytree(prepared, folder)
         if server is not None:
-            copies.append(await asyncio.to_thread(server.fresh, database_name(database_url(prepared))))
+            copies.append(await asyncio.to_thread(server.copy, database_name(database_url(prepared))))
             put_on_server(folder, copies[-1])
         return folder
 

@@ -85,8 +85,8 @@ except DatabaseError as error:
     assert "pip install 'astrapayd[postgres]'" in said
 
 
-async def test_integrity_of_a_good_database_and_of_one_with_a_constraint_switched_off(postgresql_url: str) -> None:
-    database = Database(postgresql_url)
+async def test_integrity_of_a_good_database_and_of_one_with_a_constraint_switched_off(postgresql: Server) -> None:
+    database = Database(await asyncio.to_thread(postgresql.copy, "migrated"))
     assert (await check_integrity(database))["problems"] == []
     async with database.write() as tx:
         await tx.execute(text("ALTER TABLE credits DROP CONSTRAINT fk_credits_session_id"))
@@ -99,6 +99,7 @@ async def test_integrity_of_a_good_database_and_of_one_with_a_constraint_switche
     (problem,) = (await check_integrity(database))["problems"]
     assert "fk_credits_session_id" in problem
     await database.close()
+    await asyncio.to_thread(postgresql.drop, database.url)
 
 
 async def test_migrations_make_the_tables_and_constraints_that_the_code_knows(

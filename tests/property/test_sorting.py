@@ -21,7 +21,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import create_engine, event, select
+from sqlalchemy import event, select
 
 from astrapayd.chains import Depth
 from astrapayd.claims import ClaimRefused
@@ -35,7 +35,9 @@ from astrapayd.services.unmatched import NotSortable, assign, dismiss, mark_own,
 from astrapayd.sessions import Session
 from astrapayd.testing import ChainScript, FakeChain, fake_signature
 from astrapayd.transfers import ChainUpdate, Transfer
+from tests.databases import put_on_server
 from tests.hypothesis_profiles import examples
+from tests.postgres import Server
 from tests.property import invariants
 from tests.shopfront import Shopfront, shopfront
 
@@ -72,24 +74,29 @@ class Sorting(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(prefix="astrapayd-sorting-"))
-        shutil.copy(self.template, self.folder / "shop.db")
-        self.reading = create_engine(f"sqlite:///{self.folder / 'shop.db'}")
+        self.give_database()
         self.stack = AsyncExitStack()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Rules are called from outside any event loop."""
         return self.loop.run_until_complete(work)
 
+    def give_database(self) -> None:
+        """A migrated one for the folder."""
+        shutil.copy(self.template, self.folder / "shop.db")
+
     def teardown(self) -> None:
-        self.reading.dispose()
         self.run(self.stack.aclose())
         self.loop.close()
         shutil.rmtree(self.folder)
 
     def state(self) -> tuple[invariants.State, list[dict[str, Any]]]:
-        with self.reading.connect() as connection:
-            rows = [dict(row._mapping) for row in connection.execute(select(claims))]
-            return invariants.read_state(connection), rows
+        async def read() -> tuple[invariants.State, list[dict[str, Any]]]:
+            async with self.front.core.database.read() as connection:
+                rows = [dict(row._mapping) for row in await connection.execute(select(claims))]
+                return await connection.run_sync(invariants.read_state), rows
+
+        return self.run(read())
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
@@ -221,5 +228,31 @@ class Sorting(RuleBasedStateMachine):
                 assert given == {row["session_id"]}
 
 
+class SortingOnPostgreSQL(Sorting):
+    """The same, with databases on the run's server."""
+
+    server: Server
+
+    def give_database(self) -> None:
+        self.url = self.server.fresh()
+        put_on_server(self.folder, self.url)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.server.give_back(self.url)
+
+
 TestSorting = Sorting.TestCase
 TestSorting.settings = settings(max_examples=examples(25), stateful_step_count=30, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def on_server(postgresql: Server) -> None:
+    SortingOnPostgreSQL.server = postgresql
+
+
+@pytest.mark.usefixtures("on_server")
+class TestSortingOnPostgreSQL(SortingOnPostgreSQL.TestCase):  # type: ignore[name-defined,misc]
+    """Fewer, since each statement is a round trip."""
+
+    settings = settings(max_examples=examples(10), stateful_step_count=30, deadline=None)
