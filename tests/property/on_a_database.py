@@ -71,7 +71,7 @@ class OnServer:
         put_on_server(self.folder, self._url)
 
     def close(self) -> None:
-        self.server.drop(self._url)
+        self.server.give_back(self._url)
         shutil.rmtree(self.folder)
 
 
