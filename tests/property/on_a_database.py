@@ -7,14 +7,15 @@ begins again) and once more after it succeeded. Restarts close the database and 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import random
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pytest
 from sqlalchemy import event, update
@@ -42,6 +43,16 @@ class Crash(Exception):
     """The process ends here, in the middle of a transaction."""
 
 
+class Store(Protocol):
+    """The migrated database of one history, and a folder for what else the store needs."""
+
+    url: str
+    folder: Path
+
+    def close(self) -> None:
+        """Nobody needs it any more."""
+
+
 class SqliteFile:
     """A migrated database in a folder of its own for each history: migrating takes longer than most histories."""
 
@@ -49,7 +60,9 @@ class SqliteFile:
 
     def __init__(self) -> None:
         if SqliteFile._template is None:
-            SqliteFile._template = _folder() / "template.db"
+            folder = _folder()
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            SqliteFile._template = folder / "template.db"
             asyncio.run(_migrate(SqliteFile._template))
         self.folder = _folder()
         shutil.copy(SqliteFile._template, self.folder / "shop.db")
@@ -70,13 +83,12 @@ async def _migrate(path: Path) -> None:
 
 
 class OnADatabase(Histories):
-    """``store`` makes the database of one history: anything with ``url``, ``folder`` and ``close``. A subclass for
-    another engine sets it."""
+    """A subclass for another engine sets ``make_store``."""
 
-    make_store: ClassVar[type[SqliteFile]] = SqliteFile
+    make_store: ClassVar[Callable[[], Store]] = SqliteFile
 
     def begun(self) -> None:
-        self.store = self.make_store()
+        self.store = type(self).make_store()
         self.loop = asyncio.new_event_loop()
         self.stack = AsyncExitStack()
         self.chain = FakeChain(self.script, ASSETS, confirmations=CONFIRMATIONS, final=FINAL)
