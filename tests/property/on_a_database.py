@@ -46,9 +46,8 @@ class Crash(Exception):
 
 
 class Store(Protocol):
-    """The migrated database of one history, and a folder for what else the store needs."""
+    """The migrated database of one history, and the folder that stands for it (:mod:`tests.databases`)."""
 
-    url: str
     folder: Path
 
     def close(self) -> None:
@@ -99,9 +98,9 @@ async def _migrate(path: Path) -> None:
 
 
 class OnADatabase(Histories):
-    """``make_store`` makes the database of one history, with a folder that stands for it (:mod:`tests.databases`)."""
+    """A subclass for another engine sets ``make_store``."""
 
-    make_store: ClassVar[Callable[[], SqliteFile | OnServer]] = SqliteFile
+    make_store: ClassVar[Callable[[], Store]] = SqliteFile
 
     def begun(self) -> None:
         self.store = type(self).make_store()
