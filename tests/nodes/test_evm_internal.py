@@ -14,6 +14,8 @@ from tests.nodes.harness import TestNode
 from tests.nodes.test_evm_own_addresses import XPUB
 from tests.shop import COIN, Shop, a_shop
 
+SETTINGS = "poll_secs = 0.3"  # balances are looked at when a look finds nothing new
+
 
 async def offers(node: TestNode, method: str, *parameters: object) -> bool:
     from astrapayd_evm.demo.wallet import NodeRefused
@@ -40,7 +42,7 @@ async def test_contract_payer(node: TestNode, tmp_path: Path, refused: str) -> N
     """With either kind of trace the payment has the same identity."""
     async with (
         NodeProxy(node.url).running() as proxy,
-        a_shop(tmp_path, url=proxy.url, chain_id=node.chain_id, usdt=node.usdt) as shop,
+        a_shop(tmp_path, url=proxy.url, chain_id=node.chain_id, usdt=node.usdt, settings=SETTINGS) as shop,
     ):
         if refused:
             proxy.unknown.add(refused)
@@ -65,7 +67,9 @@ async def test_without_traces_the_balance_tells(node: TestNode, tmp_path: Path, 
     """On a shared address and on one of the session's own: told with the session that expects it, never credited."""
     async with (
         NodeProxy(node.url).running() as proxy,
-        a_shop(tmp_path, url=proxy.url, chain_id=node.chain_id, usdt=node.usdt, account=account) as shop,
+        a_shop(
+            tmp_path, url=proxy.url, chain_id=node.chain_id, usdt=node.usdt, account=account, settings=SETTINGS
+        ) as shop,
     ):
         proxy.unknown |= {"debug_traceBlockByHash", "trace_block"}
         await shop.start()

@@ -21,6 +21,7 @@ from astrapayd.transfers import (
     HistoryGone,
     NodeStatus,
     Transfer,
+    Watched,
     WatcherError,
     WatcherHealth,
     WatchSet,
@@ -51,6 +52,7 @@ MOST_FULL_BLOCKS = 16
 _SHIFTS = 5  # a chain may change while it is read; that often in a row it is no chain
 _SILENT_HEADS = 3  # heads found by looking only, before a subscription counts as dead
 _PROGRESS_SECS = 10
+_BALANCES_AT_LEAST_EVERY_SECS = 30  # where blocks come so fast that there is always something to do
 _LEVEL_WITHIN = 3  # blocks: what arrives while one is applied is no lag
 
 
@@ -93,6 +95,8 @@ class EvmWatcher:
         self._level = False
         self._looked_at = 0
         self._final_height = -1
+        self._balances_of = ""  # the block at which balances were looked at last …
+        self._balances_at = 0.0  # … and when
 
     @property
     def health(self) -> WatcherHealth:
@@ -251,8 +255,11 @@ class EvmWatcher:
             branch.move(0, [head], self._kept_from(head, final_height))
             return
         if head.hash == tip.hash:
-            if final_told not in (None, final_height):
-                yield self._step(tip, (), [], final_height, [], watch.current.version)
+            # Balances are looked at while nothing else is to be done: no payment waits for them.
+            watched = watch.current
+            held = await self._balances(fetcher, tip, watched)
+            if held or final_told not in (None, final_height):
+                yield self._step(tip, (), [], final_height, [], watched.version, held)
             return
         ancestor = await branch.common_ancestor(head, fetcher.block_at)
         progress = _Progress(self._log, ancestor.height, self._now)
@@ -266,9 +273,8 @@ class EvmWatcher:
             up_to = min(head.height, ancestor.height + max(most, len(disconnected)))
             fetched = await fetcher.blocks(ancestor, up_to, watched)
             refs = [block.ref for block in fetched]
-            held: tuple[Balance, ...] = ()
-            if watched.native and self._settings.balances and up_to == head.height:
-                held = await fetcher.balances(watched.addresses, refs[-1])
+            overdue = up_to == head.height and self._now() - self._balances_at >= _BALANCES_AT_LEAST_EVERY_SECS
+            held = await self._balances(fetcher, refs[-1], watched) if overdue else ()
             paid = [transfer for block in fetched for transfer in block.transfers]
             base = branch.tip
             yield self._step(base, disconnected, refs, final_height, paid, watched.version, held)
@@ -281,6 +287,13 @@ class EvmWatcher:
             head = await fetcher.head()  # a long gap: the chain went on meanwhile
             if head.height < ancestor.height:
                 raise ShiftingView("went back while a gap was filled")
+
+    async def _balances(self, fetcher: Fetcher, ref: BlockRef, watched: Watched) -> tuple[Balance, ...]:
+        """What watched addresses hold after a block, once for each block."""
+        if not (self._settings.balances and watched.native) or self._balances_of == ref.hash:
+            return ()
+        self._balances_of, self._balances_at = ref.hash, self._now()
+        return await fetcher.balances(watched.addresses, ref)
 
     def _step(
         self,
