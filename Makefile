@@ -5,6 +5,9 @@
 #   make nodes     anvil and geth into build/nodes
 #   make bench     measurements into build/
 #   make fuzz      a million generated logs through the EVM decoder
+#   make cases     every payment case with its tests; fails for one that has none
+#   make faults    the process ended at every statement, commit and hook call of a scenario; report in build/soak
+#   make soak      generated histories for SOAK_HOURS (default 1), pure and on SQLite, then faults; reports in build/soak
 #   make screens   screenshots of every page into build/
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -14,7 +17,7 @@ INSTALLED := .venv/.installed
 NODES := build/nodes/.fetched
 
 .DELETE_ON_ERROR:
-.PHONY: demo test nodes bench fuzz screens install clean
+.PHONY: demo test nodes bench fuzz cases faults soak screens install clean
 
 demo: $(INSTALLED)
 	$(BIN)/astrapayd demo
@@ -34,6 +37,18 @@ bench: $(INSTALLED) nodes
 
 fuzz: $(INSTALLED)
 	ASTRAPAYD_FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest tests/plugins/evm/test_decode.py
+
+cases: $(INSTALLED)
+	$(BIN)/python -m tests.cases
+
+faults: $(INSTALLED)
+	$(BIN)/python -m tests.faults.run
+
+# Fresh seeds each time; a failure is in the report with its seed and its history.
+SOAK_HOURS ?= 1
+soak: $(INSTALLED)
+	$(BIN)/python -m tests.soak.histories --hours $(SOAK_HOURS) --with-engine
+	$(BIN)/python -m tests.faults.run
 
 screens: $(INSTALLED)
 	$(BIN)/python -m tests.web.screens

@@ -207,7 +207,8 @@ def _look(before: Session, look: Looked) -> tuple[Session, tuple[SessionEvent, .
 def _status(before: Session, chain_time: int, payable: bool, payable_confirmed: bool) -> Status:
     if before.status in (Status.CANCELLED, Status.DRAFT) or Flag.MANUAL in before.flags:
         return before.status  # a person decided; money that comes all the same is flagged for one
-    if payable_confirmed:
+    # Final money stays paid while a watcher has taken blocks off and not put their successors on: its own block stands.
+    if payable_confirmed or (payable and Flag.FINAL in before.flags):
         return Status.PAID
     if payable:
         return Status.PROCESSING

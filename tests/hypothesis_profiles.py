@@ -18,3 +18,8 @@ settings.load_profile(PROFILE)
 def examples(moderate: int) -> int:
     """Number of examples of an expensive test: ``moderate`` in an ordinary run, the profile's own in a soak."""
     return moderate if PROFILE == "default" else settings.get_profile(PROFILE).max_examples
+
+
+def histories(kind: str, ordinary: int) -> int:
+    """How many histories of a kind: ``ASTRAPAYD_PURE_HISTORIES`` and ``ASTRAPAYD_ENGINE_HISTORIES``, else as said."""
+    return int(os.environ.get(f"ASTRAPAYD_{kind.upper()}_HISTORIES", ordinary))

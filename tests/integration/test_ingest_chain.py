@@ -283,6 +283,18 @@ async def test_finality_never_goes_back(tmp_path: Path) -> None:
         assert (await front.rows(chains))[0]["final_height"] == 1
 
 
+async def test_what_is_final_stays_paid_while_the_watcher_falls_back(front: Shopfront) -> None:
+    """Five blocks are off and their successors not on yet. The payment's own block was final, and still stands."""
+    session = await front.open_new()
+    await front.mine(front.pay(session.due_base))
+    await front.mine_more(5)
+    assert (await front.session(session.id)).flags == {Flag.FINAL}
+    await front.reorg(5)
+    assert (await front.session(session.id)).status is Status.PAID
+    await front.mine_more(6)
+    assert (await front.told(session.id)).count("session.final") == 1
+
+
 async def test_blocks_are_kept_until_final_with_one_below_as_an_anchor(front: Shopfront) -> None:
     await front.mine_more(20)
     kept = sorted(r["height"] for r in await front.rows(chain_blocks))

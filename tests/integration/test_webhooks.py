@@ -209,6 +209,27 @@ async def test_500_then_200(shop: Shop, receiver: Receiver) -> None:
     assert [line.note for line in (await shop.last()).log] == ["HTTP 500", "HTTP 200"]
 
 
+async def test_duplicate_event_ignored_by_the_shop(shop: Shop, receiver: Receiver) -> None:
+    """A shop that has handled an event and loses its answer gets it again; by its id it ships once, as the docs say."""
+    handled: set[str] = set()
+    shipped: list[str] = []
+
+    async def ship_once(received: Received) -> web.StreamResponse:
+        if received.headers["webhook-id"] not in handled:
+            handled.add(received.headers["webhook-id"])
+            shipped.append(received.type)
+        return web.Response(status=500 if len(receiver.received) == 1 else 200)  # the first answer is lost on the way
+
+    receiver.answer = ship_once
+    await shop.add(receiver.url)
+    await append(shop.database)
+    await append(shop.database, type=EventType.SESSION_FINAL)
+    await shop.deliver()
+    await shop.deliver(after_secs=6)
+    assert [got.type for got in receiver.received] == ["session.paid", "session.paid", "session.final"]
+    assert shipped == ["session.paid", "session.final"]
+
+
 async def test_slow(shop: Shop, receiver: Receiver) -> None:
     async def slow(received: Received) -> web.StreamResponse:
         await asyncio.sleep(0.2)

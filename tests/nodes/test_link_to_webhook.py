@@ -95,7 +95,7 @@ async def test_reorg_removes_the_payment(shop: Shop, node: TestNode) -> None:
     assert "session.paid" not in types
 
 
-async def test_reorg_moves_the_payment_to_another_block_and_log_index(shop: Shop, node: TestNode) -> None:
+async def test_transaction_mined_again_with_other_log_indices(shop: Shop, node: TestNode) -> None:
     asked = await shop.open(await shop.link("25.00", "USDT"), USDT)
     tx = await node.pay_token(asked.address, asked.due_base)
     await node.mine()

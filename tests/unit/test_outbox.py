@@ -244,7 +244,7 @@ async def test_switching_off_parks_what_waits(database: Database) -> None:
     assert await claim(database) == []
 
 
-async def test_clock_set_back(database: Database) -> None:
+async def test_clock_set_back_brings_retries_forward(database: Database) -> None:
     await subscribe(database, "all")
     await append(database)
     (claimed,) = await claim(database, now=NOW + 10_000_000)
