@@ -247,7 +247,9 @@ def _is_final(after: Session, live: list[Credit]) -> bool:
     """What makes the session paid can no longer be taken back."""
     if Flag.MANUAL in after.flags:
         return bool(live) and all(c.final for c in live)
-    return _sum(c for c in live if c.final) >= after.enough_base
+    # Late money that is held has not made it paid, so its finality makes nothing final.
+    counts = (c for c in live if c.on_time or after.late_policy is LatePolicy.ACCEPT)
+    return _sum(c for c in counts if c.final) >= after.enough_base
 
 
 def _still_open(after: Session, flags: frozenset[Flag], look: Looked) -> bool:

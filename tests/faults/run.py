@@ -83,7 +83,9 @@ def kill_at(point: int, prepared: Path, folder: Path, undisturbed: Undisturbed) 
     shutil.copytree(prepared, folder)
     try:
         code = forked(in_a_loop(lambda: live(folder, Points(last=point))))
-        if code != -signal.SIGKILL:
+        # Calls end in any order, so a run has a few points more or less: one of the very last may not be reached.
+        at_the_end = point > 0.99 * len(undisturbed.kinds)
+        if code != -signal.SIGKILL and not (code == 0 and at_the_end):
             return [f"it was not ended: exit code {code}"]
         code = forked(in_a_loop(lambda: live(folder, Points())))
         if code != 0:

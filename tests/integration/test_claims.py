@@ -99,7 +99,7 @@ async def test_the_event_tells_what_is_to_be_decided(front: Shopfront) -> None:
     assert (body["rivals"], body["payments"][0]["amount"]) == ([rival.id], "30.00")
 
 
-async def test_claim_with_a_stranger_s_transaction(front: Shopfront) -> None:
+async def test_claim_with_a_strangers_transaction(front: Shopfront) -> None:
     """Everybody sees the chain: what is another session's, older, or nobody's cannot be claimed, and whose it is is
     not said. What is unmatched waits for the merchant, who refuses it."""
     older = front.pay(25 * WHOLE)

@@ -105,7 +105,7 @@ async def test_stranger_s_earlier_transfer_of_exactly_the_new_session_s_due(tmp_
         assert after.received_base == second.due_base
 
 
-async def test_merchant_s_own_sweep_and_change(front: Shopfront) -> None:
+async def test_merchants_own_sweep_and_change(front: Shopfront) -> None:
     """Neither pays anybody; both are told apart from customers' money, and can be told back."""
     session = await front.open_new()
     sweep, change = front.pay(500 * WHOLE, sender="fake1till"), front.pay(3 * WHOLE, sender="fake1shop")

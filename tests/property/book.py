@@ -236,10 +236,12 @@ class Book:
         time = min(step.head.time, clock)
         came = [self._arrive(transfer, step, clock) for transfer in step.transfers]
         arrived = [identity for identity in came if identity is not None]
-        rules = self._match(arrived)
+        rules, unmatched = self._match(arrived)
         look = {self.credits[i].session for i in (*touched, *arrived) if i in self.credits} | rules
         look |= self._changed_by_time(time, reorganised=bool(step.disconnected))
         changed = self._look(look, time, clock)
+        for event in unmatched:
+            self.told.setdefault((event.type, event.subject, 0, event.about), event)
         self.held = [
             replace(h, released_at=time, released_in=step.head.hash)
             if h.released_at is None and h.live_until < time
@@ -273,8 +275,9 @@ class Book:
         self.known[identity] = row
         return identity
 
-    def _match(self, arrived: Iterable[Identity]) -> set[str]:
-        matched = set()
+    def _match(self, arrived: Iterable[Identity]) -> tuple[set[str], list[Told]]:
+        """The sessions that were credited, and what is to be told of the rest."""
+        matched, told = set(), []
         live = [h for h in self.held if h.released_at is None]
         for identity in arrived:
             row = self.known[identity]
@@ -290,9 +293,8 @@ class Book:
                     if row.reason != why:
                         self.known[identity] = replace(row, reason=why, candidates=candidates)
                         block = row.block.hash if row.block else ""
-                        event = Told(EventType.TRANSFER_UNMATCHED, identity, 0, block)
-                        self.told.setdefault((event.type, identity, 0, block), event)
-        return matched
+                        told.append(Told(EventType.TRANSFER_UNMATCHED, identity, 0, block))
+        return matched, told
 
     def verdict(self, row: Known, live: Sequence[Held]) -> Matched | Unmatched:
         """What the matcher says of a transfer, with the reservations that were given back before."""

@@ -7,6 +7,7 @@ begins again) and once more after it succeeded. Restarts close the database and 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import random
 import shutil
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pytest
 from sqlalchemy import event, update
@@ -44,6 +45,15 @@ class Crash(Exception):
     """The process ends here, in the middle of a transaction."""
 
 
+class Store(Protocol):
+    """The migrated database of one history, and the folder that stands for it (:mod:`tests.databases`)."""
+
+    folder: Path
+
+    def close(self) -> None:
+        """Nobody needs it any more."""
+
+
 class SqliteFile:
     """A migrated database in a folder of its own for each history: migrating takes longer than most histories."""
 
@@ -51,7 +61,9 @@ class SqliteFile:
 
     def __init__(self) -> None:
         if SqliteFile._template is None:
-            SqliteFile._template = _folder() / "template.db"
+            folder = _folder()
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            SqliteFile._template = folder / "template.db"
             asyncio.run(_migrate(SqliteFile._template))
         self.folder = _folder()
         shutil.copy(SqliteFile._template, self.folder / "shop.db")
@@ -86,12 +98,12 @@ async def _migrate(path: Path) -> None:
 
 
 class OnADatabase(Histories):
-    """``make_store`` makes the database of one history, with a folder that stands for it (:mod:`tests.databases`)."""
+    """A subclass for another engine sets ``make_store``."""
 
-    make_store: ClassVar[Callable[[], SqliteFile | OnServer]] = SqliteFile
+    make_store: ClassVar[Callable[[], Store]] = SqliteFile
 
     def begun(self) -> None:
-        self.store = self.make_store()
+        self.store = type(self).make_store()
         self.loop = asyncio.new_event_loop()
         self.stack = AsyncExitStack()
         self.chain = FakeChain(self.script, ASSETS, confirmations=CONFIRMATIONS, final=FINAL)

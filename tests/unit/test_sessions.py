@@ -160,6 +160,15 @@ def test_an_on_time_payment_is_not_held_because_of_a_late_extra_one() -> None:
     assert (session.status, session.flags) == (Status.PAID, {Flag.LATE, Flag.OVERPAID})
 
 
+def test_late_money_that_is_held_makes_nothing_final() -> None:
+    """Under ``hold`` an extra late payment is final before the one that counts."""
+    counts, late = credit(DUE, "pay_1", confirmed=True), credit(DUE, "pay_2", on_time=False, confirmed=True, final=True)
+    after, events = transition(pending(late_policy=LatePolicy.HOLD), looked(counts, late, at=EXPIRES + 1))
+    assert after.status is Status.PAID
+    assert Flag.FINAL not in after.flags
+    assert EventType.SESSION_FINAL not in [event.type for event in events]
+
+
 def test_a_late_rest_is_held_too() -> None:
     both = looked(credit(DUE - STEP), credit(STEP, "pay_2", on_time=False), at=1_500)
     session, _ = transition(pending(late_policy=LatePolicy.HOLD), both)
