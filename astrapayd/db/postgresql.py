@@ -23,8 +23,8 @@ _SESSION: Final = {
     "application_name": "astrapayd",
     "timezone": "UTC",
     # A process that is stopped inside a transaction (SIGSTOP, a frozen machine) must not keep its row locks for ever.
-    "idle_in_transaction_session_timeout": "10s",
-    "lock_timeout": "30s",
+    "idle_in_transaction_session_timeout": "30s",
+    "lock_timeout": "60s",  # longer than that, so that who waits for a stopped one lives to see it ended
     "jit": "off",  # every query here is short: compiling one takes longer than running it
     # A machine that vanished without a word is noticed in 25 s instead of two hours, and what it held is free.
     "tcp_keepalives_idle": "10",

@@ -1,4 +1,7 @@
-"""kill -9 in the middle of ingesting, again and again: the end is that of the undisturbed run."""
+"""kill -9 in the middle of ingesting on PostgreSQL, again and again: the end is that of the undisturbed run.
+
+``tests/faults`` does it on SQLite, at more points.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.ingest_child import PAYMENTS
 
 from astrapayd.db.tables import credits, deliveries, events, reservations, sessions, transfers
-from tests.databases import database_url, put_on_server
+from tests.databases import put_on_server
+from tests.ingest_child import PAYMENTS
 from tests.postgres import Server, database_name
 from tests.shopfront import Shopfront, shopfront
 
@@ -29,27 +32,23 @@ Folders = tuple[Path, Callable[[str], Awaitable[Path]]]
 
 
 @pytest.fixture
-async def folders(tmp_path: Path, engine: str, request: pytest.FixtureRequest) -> AsyncIterator[Folders]:
-    """One with the store's database, and how to make two like it."""
+async def folders(tmp_path: Path, postgresql: Server, postgresql_url: str) -> AsyncIterator[Folders]:
+    """One that stands for the store's database, and how to make two like it."""
     prepared = tmp_path / "prepared"
     prepared.mkdir()
     copies: list[str] = []
-    server: Server | None = request.getfixturevalue("postgresql") if engine == "postgresql" else None
-    if server is not None:
-        put_on_server(prepared, request.getfixturevalue("postgresql_url"))
+    put_on_server(prepared, postgresql_url)
 
     async def copy(name: str) -> Path:
         folder = tmp_path / name
         shutil.copytree(prepared, folder)
-        if server is not None:
-            copies.append(await asyncio.to_thread(server.copy, database_name(database_url(prepared))))
-            put_on_server(folder, copies[-1])
+        copies.append(await asyncio.to_thread(postgresql.copy, database_name(postgresql_url)))
+        put_on_server(folder, copies[-1])
         return folder
 
     yield prepared, copy
     for url in copies:
-        assert server is not None
-        await asyncio.to_thread(server.drop, url)
+        await asyncio.to_thread(postgresql.drop, url)
 
 
 async def test_kill_9_at_any_statement_of_ingest(folders: Folders) -> None:
