@@ -26,7 +26,7 @@ from astrapayd.services.core import Core
 from astrapayd.services.endpoints import add_endpoint
 from astrapayd.services.links import create_link, link_url
 from astrapayd_evm.demo.selftest import Receiver
-from astrapayd_evm.demo.surroundings import free_port
+from astrapayd_evm.demo.surroundings import free_ports
 from tests.databases import database_url
 
 START_TIMEOUT_SECS = 30
@@ -173,7 +173,7 @@ async def a_shop(
     lines for the store's table.
     """
     urls = ", ".join(f'"{one}"' for one in (url, *more_urls))
-    public, admin = free_port(), free_port()
+    public, admin = free_ports(2)
     config = folder / "astrapayd.toml"
     config.write_text(f"""\
 [server]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from astrapayd_evm.demo.surroundings import free_port
 from tests.nodes.harness import TestNode
-from tests.shop import Shop, a_shop, free_port
+from tests.shop import Shop, a_shop
 
 
 @pytest.fixture

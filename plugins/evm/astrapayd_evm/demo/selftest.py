@@ -24,7 +24,16 @@ from astrapayd.money import parse_amount
 from astrapayd.services.endpoints import add_endpoint
 from astrapayd.services.links import create_link, link_url
 
-from .surroundings import STORE, USDT, DemoError, demo_chain, free_port, wait_until_open, write_configuration
+from .surroundings import (
+    STORE,
+    USDT,
+    DemoError,
+    demo_chain,
+    free_port,
+    free_ports,
+    wait_until_open,
+    write_configuration,
+)
 from .wallet import DemoWallet
 
 _PAID_TIMEOUT_SECS = 60
@@ -116,7 +125,7 @@ async def run_selftest() -> dict[str, Any]:
 @asynccontextmanager
 async def _daemon(folder: Path, chain: Any, receiver: Receiver) -> AsyncIterator[str]:
     """The daemon with one link and one webhook endpoint; the link's address."""
-    listeners = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    listeners = [f"127.0.0.1:{port}" for port in free_ports(2)]
     path = write_configuration(folder, chain, public=listeners[0], admin=listeners[1], webhooks=True)
     assembly = assemble(path)
     core = assembly.core
