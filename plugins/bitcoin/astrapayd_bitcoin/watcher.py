@@ -48,7 +48,8 @@ class NodeSettings:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a watcher needs of ``[chains.ID]``. ``final_blocks``: so deep, a block is never disconnected;
-    ``list_secs``: between listings of the whole mempool while no notification seems to be lost."""
+    ``list_secs``: between listings of the whole mempool while no notification seems to be lost;
+    ``first_pause_secs``: after all nodes have failed in a row, growing from there."""
 
     chain: str
     network: Network
@@ -58,6 +59,7 @@ class Settings:
     request_secs: float = 30.0
     poll_secs: float = 5.0
     list_secs: float = 60.0
+    first_pause_secs: float = 0.5
 
 
 class CoreWatcher:
@@ -121,7 +123,7 @@ class CoreWatcher:
     async def updates(self, recent: Sequence[BlockRef], watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         """Follow the chain; see :meth:`astrapayd.transfers.Watcher.updates`."""
         branch = Branch(recent)
-        backoff = Backoff(0.5, 20)
+        backoff = Backoff(self._settings.first_pause_secs, 20)
         wrong: set[int] = set()
         pruned: set[int] = set()
         place = f"chains.{self._settings.chain}.nodes"

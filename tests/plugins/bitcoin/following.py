@@ -46,6 +46,7 @@ def core_watcher(*nodes: StandInNode, list_secs: float = 60.0, poll_secs: float 
             request_secs=5,
             poll_secs=poll_secs,
             list_secs=list_secs,
+            first_pause_secs=0.05,
         )
     )
 

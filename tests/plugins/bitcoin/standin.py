@@ -134,7 +134,8 @@ class StandInNode:
         self.state = state
         self.credentials = f"{USER}:{PASSWORD}"
         self.topics: tuple[str, ...] = ("rawtx", "sequence", "hashblock")
-        self.calls: list[str] = []
+        self.refusing = False
+        """As while a node starts or stops."""
         self.answer_instead: Callable[[str], web.Response | None] = lambda method: None
         """What a broken node says; None: the right answer."""
         self._port = 18443  # a node's own, until one is taken
@@ -190,9 +191,10 @@ class StandInNode:
     async def _answer(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != "Basic " + base64.b64encode(self.credentials.encode()).decode():
             return web.Response(status=401, content_type="text/html", headers={"WWW-Authenticate": "Basic"})
+        if self.refusing:
+            return web.Response(status=503)
         question = json.loads(await request.text())
         method, params = question["method"], question["params"]
-        self.calls.append(method)
         instead = self.answer_instead(method)
         if instead is not None:
             return instead
