@@ -80,15 +80,15 @@ class Recording:
             live |= self._paid(txid, "", watched)
         return live
 
-    async def play(self, node: StandInNode, publish: Publish, step_secs: float) -> None:
+    async def play(self, node: StandInNode, publish: Publish, step_secs: float | None) -> None:
         """Everything in its order; what RPC says changes with the frames, and with what it was recorded to say.
 
-        :param step_secs: between steps, in place of the seconds that they had.
+        :param step_secs: between steps, in place of the seconds that they had; None: until the watcher has understood.
         """
         state = node.state
         for event in self.events:
             if "step" in event:
-                await asyncio.sleep(step_secs)
+                await (node.quiet() if step_secs is None else asyncio.sleep(step_secs))
             elif "topic" in event:
                 frame = (event["topic"], bytes.fromhex(event["body"]), event["seq"])
                 self._follow_frame(state, frame)

@@ -7,8 +7,10 @@ can be mined and reorganised, and the recordings drive it frame by frame.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,7 @@ from aiohttp import web
 
 from astrapayd_bitcoin.networks import REGTEST
 
+_QUIET_SECS = 0.15
 USER, PASSWORD = "alice", "p@ss:w/ord"
 
 
@@ -136,6 +139,7 @@ class StandInNode:
         self.topics: tuple[str, ...] = ("rawtx", "sequence", "hashblock")
         self.refusing = False
         """As while a node starts or stops."""
+        self._busy_at = 0.0
         self.answer_instead: Callable[[str], web.Response | None] = lambda method: None
         """What a broken node says; None: the right answer."""
         self._port = 18443  # a node's own, until one is taken
@@ -180,9 +184,15 @@ class StandInNode:
 
     async def publish(self, topic: str, body: bytes, count: int | None = None) -> None:
         """One frame; counted by itself, or with a number that was recorded."""
+        self._busy_at = time.monotonic()
         number = self._counters.get(topic, 0) if count is None else count
         self._counters[topic] = number + 1
         await self._publisher.send_multipart([topic.encode(), body, number.to_bytes(4, "little")])
+
+    async def quiet(self) -> None:
+        """Until whoever follows has heard, asked and understood; not while it refuses, when that never comes."""
+        while not self.refusing and time.monotonic() - self._busy_at < _QUIET_SECS:
+            await asyncio.sleep(0.02)
 
     def lose_a_frame(self, topic: str) -> None:
         """The node counts it, and nobody gets it."""
@@ -191,6 +201,7 @@ class StandInNode:
     async def _answer(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != "Basic " + base64.b64encode(self.credentials.encode()).decode():
             return web.Response(status=401, content_type="text/html", headers={"WWW-Authenticate": "Basic"})
+        self._busy_at = time.monotonic()
         if self.refusing:
             return web.Response(status=503)
         question = json.loads(await request.text())

@@ -32,12 +32,14 @@ CRASH = "node_crash"
 """Ends with a node that has lost block 131 again, and nobody gives it another: there is nothing to be level with."""
 
 
-async def _play(name: str, publisher: object = None, *, list_secs: float = 60.0, step_secs: float = 0.0) -> Book:
+async def _play(
+    name: str, publisher: object = None, *, list_secs: float = 60.0, step_secs: float | None = None
+) -> Book:
     """Replay it against a watcher that has begun at the recording's first block."""
     recording, node = Recording(name), StandInNode(NodeState())
     start = recording.begin(node.state)
     await node.start()
-    watcher = core_watcher(node, list_secs=list_secs, poll_secs=0.1)
+    watcher = core_watcher(node, list_secs=list_secs, poll_secs=0.4)
     watch = WatchSet(Watched(1, recording.watched(), frozenset(), native=True))
     book = Book()
 
@@ -80,7 +82,7 @@ async def _apply_all(updates: AsyncGenerator[ChainUpdate], book: Book) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name != CRASH])
 async def test_the_end_is_what_the_node_says(name: str) -> None:
-    book = await _play(name, step_secs=0.1)
+    book = await _play(name)
     lost = [
         (t.amount_base, book.states[i])
         for i, t in book.transfers.items()
