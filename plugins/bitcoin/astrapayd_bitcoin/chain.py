@@ -113,10 +113,10 @@ class BitcoinChain:
     def watcher(self) -> Watcher:
         """A new watcher; nothing is connected until it is used."""
         from astrapayd_bitcoin.rpc import Credentials
-        from astrapayd_bitcoin.watcher import CoreWatcher, NodeSettings, Settings
+        from astrapayd_bitcoin.watcher import BitcoinWatcher, NodeSettings, Settings
 
         section = self._section
-        return CoreWatcher(
+        return BitcoinWatcher(
             Settings(
                 chain=self._id,
                 network=self._network,
@@ -129,6 +129,7 @@ class BitcoinChain:
                             cookie_file=Path(node.cookie_file) if node.cookie_file is not None else None,
                         ),
                         zmq=node.zmq,
+                        certificate=Path(node.certificate) if node.certificate is not None else None,
                     )
                     for node in section.nodes
                 ),

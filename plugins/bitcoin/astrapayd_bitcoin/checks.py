@@ -58,13 +58,15 @@ async def check_node(
 
 async def _notification_problems(node: CoreNode, chain: str, endpoints: Sequence[str]) -> list[str]:
     """What keeps payments from being seen within a second."""
-    options = " ".join(f"-zmqpub{topic}={endpoints[0]}" for topic in TOPICS)
+    options = " ".join(f"-zmqpub{topic}={endpoint}" for topic in TOPICS for endpoint in endpoints[:1])
     try:
         published = await node.published()
     except RpcError as error:
         if error.code == RpcError.METHOD_NOT_FOUND:
             return ["is built without ZeroMQ, by which it tells of payments: use a build that has it"]
         raise
+    if published is None:
+        return []
     missing = [topic for topic in TOPICS if topic not in published]
     if missing:
         return [f"does not publish {', '.join(missing)} by ZeroMQ for chains.{chain}.nodes: start it with {options}"]

@@ -12,7 +12,7 @@ from astrapayd.secret import Secret
 
 
 def _node_url(url: str) -> str:
-    wanted = 'write the address of its RPC, such as "http://127.0.0.1:8332"'
+    wanted = 'write "http://127.0.0.1:8332" for Bitcoin Core or "wss://127.0.0.1:8334" for btcd'
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -20,8 +20,8 @@ def _node_url(url: str) -> str:
         raise ValueError(f"is not a URL: {wanted}") from None
     if "@" in parts.netloc:
         raise ValueError("has a user or password in it: write them as user and password beside it")
-    if parts.scheme != "http":
-        raise ValueError(f"does not begin with http://, and Bitcoin Core speaks nothing else: {wanted}")
+    if parts.scheme not in {"http", "ws", "wss"}:
+        raise ValueError(f"does not begin with http:// (Bitcoin Core) or wss:// (btcd): {wanted}")
     if not host or not port or any(char.isspace() for char in url):
         raise ValueError(f"has no proper host and port: {wanted}")
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
@@ -49,18 +49,20 @@ def _genesis(text: str) -> str:
 
 
 class NodeSection(Section):
-    """``[[chains.ID.nodes]]``: one Bitcoin Core node.
+    """``[[chains.ID.nodes]]``: one node, Bitcoin Core or btcd.
 
-    ``url`` is its RPC. It is asked either with ``user`` and ``password`` (``rpcauth``, or ``rpcuser`` and
-    ``rpcpassword``), or with the ``cookie_file`` that it writes at each start. ``zmq`` are the addresses that it
-    publishes ``rawtx``, ``sequence`` and ``hashblock`` at, usually one for all.
+    ``url`` is Bitcoin Core's RPC (``http://``) or btcd's websocket (``wss://``). It is asked either with ``user`` and
+    ``password``, or, Bitcoin Core only, with the ``cookie_file`` that it writes at each start. ``zmq`` are the
+    addresses that Bitcoin Core publishes ``rawtx``, ``sequence`` and ``hashblock`` at, usually one for all.
+    ``certificate`` is btcd's ``rpc.cert``.
     """
 
     url: Annotated[str, AfterValidator(_node_url)]
     user: Annotated[str, Field(min_length=1, pattern="^[^:]*$")] | None = None
     password: Secret | None = None
     cookie_file: Annotated[str, Field(pattern="^/")] | None = None
-    zmq: Annotated[tuple[Annotated[str, AfterValidator(_endpoint)], ...], Field(min_length=1, max_length=3)]
+    zmq: Annotated[tuple[Annotated[str, AfterValidator(_endpoint)], ...], Field(max_length=3)] = ()
+    certificate: Annotated[str, Field(pattern="^/")] | None = None
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -68,6 +70,17 @@ class NodeSection(Section):
             raise ValueError("has a cookie_file beside user or password: write one or the other")
         if self.cookie_file is None and (self.user is None or self.password is None):
             raise ValueError("does not say how to log in: write user and password, or cookie_file")
+        return self
+
+    @model_validator(mode="after")
+    def _what_its_kind_has(self) -> Self:
+        if self.url.startswith("http"):
+            if not self.zmq:
+                raise ValueError('has no zmq, by which payments are seen: write zmq = ["tcp://127.0.0.1:28332"]')
+            if self.certificate is not None:
+                raise ValueError("has a certificate, but Bitcoin Core speaks no TLS: leave it out")
+        elif self.zmq or self.cookie_file is not None:
+            raise ValueError("has zmq or a cookie_file, but btcd has neither: write user and password only")
         return self
 
 

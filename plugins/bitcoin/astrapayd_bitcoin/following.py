@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -22,7 +23,6 @@ from astrapayd_bitcoin.faults import (
 )
 from astrapayd_bitcoin.mempool import Look, Mempool
 from astrapayd_bitcoin.node import ChainInfo, CoreNode
-from astrapayd_bitcoin.notifications import Notifications
 from astrapayd_bitcoin.scripts import Scripts
 
 MOST_BLOCKS = 20
@@ -32,6 +32,27 @@ _SHIFTS = 5  # a chain may change while it is read; that often in a row it is no
 _SILENT_HEADS = 3  # tips found by looking only, before a subscription counts as dead
 _LEVEL_WITHIN = 3  # blocks: what arrives while one is applied is no lag
 _PROGRESS_SECS = 10.0
+_NOTICE_ADDRESSES_SECS = 0.5
+
+
+class News(Protocol):
+    """What wakes: :class:`astrapayd_bitcoin.notifications.Notifications` or
+    :class:`astrapayd_bitcoin.btcd.BtcdConnection`."""
+
+    lost: bool
+    frames: int
+
+    async def open(self) -> None:
+        """Listen."""
+        ...
+
+    async def wait(self, secs: float) -> bool:
+        """Until there is news, or so long; whether there was."""
+        ...
+
+    async def close(self) -> None:
+        """Listen no more."""
+        ...
 
 
 class Following:
@@ -41,7 +62,7 @@ class Following:
         self,
         chain: str,
         node: CoreNode,
-        notifications: Notifications,
+        notifications: News,
         scripts: Scripts,
         mempool: Mempool,
         *,
@@ -80,6 +101,8 @@ class Following:
             frames, tip = self._notifications.frames, branch.tip
             if self._scripts.follow(watch.current):
                 self._mempool.addresses_changed()
+            if await self._node.follow(self._scripts.addresses, self._mempool.spent()):
+                self._mempool.recheck()  # a moment ago nothing would have told of a replacement
             try:
                 async with aclosing(self._catch_up(branch, watch)) as steps:
                     async for step in steps:
@@ -103,14 +126,21 @@ class Following:
                 self._log.debug("chain changed while it was read", reason=str(fault))
                 continue
             self._looked(True)
-            if look is not None and not look.complete:
+            if look is not None and (look.arrived or not look.complete):
                 continue
-            await self._notifications.wait(self._poll_secs)
+            await self._wait(watch)
             # A subscription that died without a word: tips go on coming, and it tells of none.
             moved = tip is not None and branch.tip != tip
             unheard = unheard + 1 if moved and frames == self._notifications.frames else 0
             if unheard >= _SILENT_HEADS:
-                raise NodeSilent("is connected, but its ZeroMQ notifications have stopped")
+                raise NodeSilent("is connected, but its notifications have stopped")
+
+    async def _wait(self, watch: WatchSet) -> None:
+        """Until there is news, an address was added, or it is time for a regular look."""
+        until = time.monotonic() + self._poll_secs
+        while (left := until - time.monotonic()) > 0 and watch.current.version == self._scripts.version:
+            if await self._notifications.wait(min(left, _NOTICE_ADDRESSES_SECS)):
+                return
 
     async def _catch_up(self, branch: Branch, watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         info = await self._info()

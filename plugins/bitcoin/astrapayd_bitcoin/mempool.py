@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from astrapayd_bitcoin.blocks import MalformedBlock, Payment, payment_in_transaction, transaction_id
 from astrapayd_bitcoin.faults import MalformedAnswer
-from astrapayd_bitcoin.node import CoreNode
+from astrapayd_bitcoin.node import CoreNode, Outpoint
 from astrapayd_bitcoin.scripts import Scripts
 
 MOST_FETCHED = 500
@@ -56,6 +56,19 @@ class Mempool:
         elif topic == "sequence" and body[32:33] == _REMOVED:
             self._known.discard(body[:32].hex())
             self._recheck = True
+
+    def heard_of_relevant(self, topic: str, body: bytes) -> None:
+        """A transaction that pays a watched address, or spends what a payment that was told spends as well."""
+        self.heard(topic, body)
+        self.recheck()
+
+    def recheck(self) -> None:
+        """Look up what was told: something may have taken it out."""
+        self._recheck = True
+
+    def spent(self) -> frozenset[Outpoint]:
+        """What the payments that were told spend: whatever else spends it replaces them."""
+        return frozenset(outpoint for payment in self._told.values() for outpoint in payment.inputs)
 
     def addresses_changed(self) -> None:
         """Look through the last frames again: the payment may have been quicker than the news of its address."""

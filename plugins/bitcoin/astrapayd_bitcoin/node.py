@@ -1,15 +1,19 @@
-"""What a Bitcoin Core node is asked, with answers that are checked before anybody builds on them."""
+"""What a node is asked, in Bitcoin Core's words, with answers that are checked before anybody builds on them."""
 
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from astrapayd.transfers import BlockRef
 from astrapayd_bitcoin.blocks import Header, MalformedBlock, parse_header
 from astrapayd_bitcoin.faults import HistoryPruned, MalformedAnswer, RpcError, ShiftingView
-from astrapayd_bitcoin.rpc import NodeRpc
+
+Outpoint = bytes
+"""Transaction id and output index as they stand in a transaction, 36 bytes."""
 
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -25,21 +29,45 @@ class ChainInfo:
     pruned_below: int
 
 
-class CoreNode:
-    """Typed questions over :class:`NodeRpc`. Every method raises :class:`NodeFault` for what is wrong with the node."""
+class Rpc(Protocol):
+    """What answers: :class:`astrapayd_bitcoin.rpc.NodeRpc` or :class:`astrapayd_bitcoin.btcd.BtcdConnection`."""
 
-    def __init__(self, rpc: NodeRpc) -> None:
+    @property
+    def label(self) -> str:
+        """``host:port``."""
+        ...
+
+    async def call(self, method: str, *params: str | int | bool) -> Any:
+        """Ask. :raises NodeFault: for what is wrong with the node."""
+        ...
+
+    async def close(self) -> None:
+        """Hang up."""
+        ...
+
+
+class CoreNode:
+    """Typed questions over :class:`Rpc`. Every method raises :class:`NodeFault` for what is wrong with the node."""
+
+    def __init__(self, rpc: Rpc, now: Callable[[], float] = time.time) -> None:
         self.rpc = rpc
+        self._now = now
+
+    async def follow(self, addresses: frozenset[str], outpoints: frozenset[Outpoint]) -> bool:
+        """Have the node tell of payments to these, and of what spends these; whether any are new to it. Bitcoin Core
+        tells of everything."""
+        return False
 
     async def info(self) -> ChainInfo:
-        """Chain, tip and state."""
+        """Chain (by Bitcoin Core's name), tip and state."""
         answer = _table(await self.rpc.call("getblockchaininfo"))
         pruned = answer.get("pruned") is True
+        best = _hash(answer.get("bestblockhash"))
         return ChainInfo(
-            chain=str(answer.get("chain")),
+            chain=self._chain_name(str(answer.get("chain"))),
             height=_height(answer.get("blocks")),
-            best=_hash(answer.get("bestblockhash")),
-            syncing=answer.get("initialblockdownload") is not False,
+            best=best,
+            syncing=await self._is_syncing(answer, best),
             pruned_below=_height(answer.get("pruneheight", 0)) if pruned else 0,
         )
 
@@ -122,12 +150,18 @@ class CoreNode:
         said = _table(await self.rpc.call("getnetworkinfo")).get("subversion")
         return said if isinstance(said, str) else ""
 
-    async def published(self) -> frozenset[str]:
-        """The topics that it publishes by ZeroMQ, such as ``rawtx``."""
+    async def published(self) -> frozenset[str] | None:
+        """The topics that it publishes by ZeroMQ, such as ``rawtx``; None: it needs none."""
         answer = await self.rpc.call("getzmqnotifications")
         if not isinstance(answer, list):
             raise MalformedAnswer("sent no list of notifications")
         return frozenset(str(_table(row).get("type", "")).removeprefix("pub") for row in answer)
+
+    def _chain_name(self, said: str) -> str:
+        return said
+
+    async def _is_syncing(self, answer: dict[str, Any], best: str) -> bool:
+        return answer.get("initialblockdownload") is not False
 
 
 def _table(answer: Any) -> dict[str, Any]:

@@ -59,12 +59,14 @@ class Notifications:
             asyncio.create_task(self._notice_connections(monitor)),
         ]
 
-    async def wait(self, secs: float) -> None:
-        """Until something was heard or lost, or so many seconds have passed."""
+    async def wait(self, secs: float) -> bool:
+        """Until something was heard or lost, or so many seconds have passed; whether it was."""
         with suppress(TimeoutError):
             async with asyncio.timeout(secs):
                 await self._wakeup.wait()
+        woken = self._wakeup.is_set()
         self._wakeup.clear()
+        return woken
 
     async def close(self) -> None:
         """Disconnect. Safe to call twice; may be opened again."""

@@ -16,7 +16,7 @@ class Scripts:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._addresses: frozenset[str] = frozenset()
+        self.addresses: frozenset[str] = frozenset()
         self.by_script: dict[bytes, str] = {}
         self.version = -1
         """The version of the set that they are of; -1: none yet."""
@@ -26,11 +26,11 @@ class Scripts:
         if watched.version == self.version:
             return False
         addresses = watched.addresses if watched.native else frozenset()
-        for address in self._addresses - addresses:
+        for address in self.addresses - addresses:
             del self.by_script[script_of(address, self._network)]
-        for address in addresses - self._addresses:
+        for address in addresses - self.addresses:
             self.by_script[script_of(address, self._network)] = address
-        self._addresses, self.version = addresses, watched.version
+        self.addresses, self.version = addresses, watched.version
         return True
 
     def transfers(self, payment: Payment, block: BlockRef | None) -> list[Transfer]:

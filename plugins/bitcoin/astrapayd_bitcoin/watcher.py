@@ -1,4 +1,5 @@
-"""Follows Bitcoin through the merchant's own Bitcoin Core nodes: a wake-up by ZeroMQ, then the truth by JSON-RPC."""
+"""Follows Bitcoin through the merchant's own nodes: a wake-up (Bitcoin Core: ZeroMQ, btcd: its websocket), then the
+truth by JSON-RPC."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -22,9 +24,10 @@ from astrapayd.transfers import (
     WatchSet,
 )
 from astrapayd_bitcoin.ancestry import Branch, OffBranch
+from astrapayd_bitcoin.btcd import BtcdConnection, BtcdNode
 from astrapayd_bitcoin.checks import check_node, identify
 from astrapayd_bitcoin.faults import HistoryPruned, NodeFault, WrongChain
-from astrapayd_bitcoin.following import Following
+from astrapayd_bitcoin.following import Following, News
 from astrapayd_bitcoin.mempool import Mempool
 from astrapayd_bitcoin.networks import Network
 from astrapayd_bitcoin.node import CoreNode
@@ -38,11 +41,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """One node: ``http://host:port``, who we are to it, and where it publishes by ZeroMQ."""
+    """One node: Bitcoin Core at ``http://host:port``, with the addresses that it publishes at by ZeroMQ; or btcd at
+    ``wss://host:port``, with its certificate. ``credentials``: who we are to it."""
 
     url: str
     credentials: Credentials = field(repr=False)
-    zmq: tuple[str, ...]
+    zmq: tuple[str, ...] = ()
+    certificate: Path | None = None
+
+    @property
+    def is_btcd(self) -> bool:
+        """By what its address begins with."""
+        return self.url.startswith(("ws:", "wss:"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ class Settings:
     first_pause_secs: float = 0.5
 
 
-class CoreWatcher:
+class BitcoinWatcher:
     """Implements :class:`astrapayd.transfers.Watcher`.
 
     One node at a time is followed. When it fails, the next one is asked, and around again with growing pauses; one that
@@ -73,11 +83,17 @@ class CoreWatcher:
         self._settings = settings
         self._now = now
         self._scripts = Scripts(settings.network)
-        self._nodes = [CoreNode(self._rpc(node)) for node in settings.nodes]
         self._mempools = [Mempool(self._scripts) for _ in settings.nodes]
-        self._notifications = [
-            Notifications(node.zmq, mempool.heard) for node, mempool in zip(settings.nodes, self._mempools, strict=True)
-        ]
+        self._nodes: list[CoreNode] = []
+        self._notifications: list[News] = []
+        for node, mempool in zip(settings.nodes, self._mempools, strict=True):
+            if node.is_btcd:
+                connection = self._btcd(node, heard=mempool.heard_of_relevant)
+                self._nodes.append(BtcdNode(connection))
+                self._notifications.append(connection)
+            else:
+                self._nodes.append(CoreNode(self._rpc(node)))
+                self._notifications.append(Notifications(node.zmq, mempool.heard))
         self._using = 0
         self._log = structlog.get_logger("astrapayd.bitcoin").bind(chain=settings.chain)
         self._outage = Outage(self._log, "node trouble", "node is back")
@@ -95,7 +111,7 @@ class CoreWatcher:
         settings = self._settings
         checks = (
             check_node(
-                CoreNode(self._rpc(node, most_secs=10)),
+                self._alone(node, most_secs=10),
                 chain=settings.chain,
                 network=settings.network,
                 genesis=settings.genesis,
@@ -106,7 +122,7 @@ class CoreWatcher:
         return tuple(await asyncio.gather(*checks))
 
     async def used(self, addresses: Sequence[str]) -> frozenset[str]:
-        """None of them: without a wallet Bitcoin Core keeps no index of addresses, and searching the unspent outputs of
+        """None of them: without a wallet a node keeps no index of addresses, and searching the unspent outputs of
         mainnet (``scantxoutset``) takes minutes. So an account belongs to astrapayd alone, which
         never gives out an index twice. A node has to answer all the same.
 
@@ -195,10 +211,23 @@ class CoreWatcher:
     def _rpc(self, node: NodeSettings, most_secs: float = 3600) -> NodeRpc:
         return NodeRpc(node.url, node.credentials, min(self._settings.request_secs, most_secs))
 
+    def _btcd(
+        self,
+        node: NodeSettings,
+        most_secs: float = 3600,
+        heard: Callable[[str, bytes], None] = lambda topic, body: None,
+    ) -> BtcdConnection:
+        secs = min(self._settings.request_secs, most_secs)
+        return BtcdConnection(node.url, node.credentials, node.certificate, secs, heard)
+
+    def _alone(self, node: NodeSettings, most_secs: float = 3600) -> CoreNode:
+        """A node with a connection of its own, for questions beside :meth:`updates`."""
+        return BtcdNode(self._btcd(node, most_secs)) if node.is_btcd else CoreNode(self._rpc(node, most_secs))
+
     async def _ask_any(self, question: Callable[[CoreNode], Awaitable[T]]) -> T:
         """The answer of the first node that gives one. :raises WatcherError: if none does."""
         faults = []
-        for node in (CoreNode(self._rpc(settings)) for settings in self._settings.nodes):
+        for node in map(self._alone, self._settings.nodes):
             try:
                 await identify(node, self._settings.network, self._settings.genesis)
                 return await question(node)

@@ -14,7 +14,7 @@ from astrapayd_bitcoin.chain import BitcoinChain, read_assets
 from astrapayd_bitcoin.config import BitcoinChainSection, NodeSection
 from astrapayd_bitcoin.networks import REGTEST
 from astrapayd_bitcoin.rpc import Credentials
-from astrapayd_bitcoin.watcher import CoreWatcher, NodeSettings, Settings
+from astrapayd_bitcoin.watcher import BitcoinWatcher, NodeSettings, Settings
 from tests.plugins.bitcoin.standin import PASSWORD, USER, StandInNode
 
 PATIENCE_SECS = 10.0
@@ -34,9 +34,11 @@ def bitcoin_chain(*nodes: StandInNode) -> BitcoinChain:
     return BitcoinChain("bitcoin", section, read_assets("bitcoin", section, [("btc", asset)], ChainRegistry()))
 
 
-def core_watcher(*nodes: StandInNode, list_secs: float = 60.0, poll_secs: float = 0.2, final: int = 100) -> CoreWatcher:
+def core_watcher(
+    *nodes: StandInNode, list_secs: float = 60.0, poll_secs: float = 0.2, final: int = 100
+) -> BitcoinWatcher:
     """A watcher with intervals that only tests want."""
-    return CoreWatcher(
+    return BitcoinWatcher(
         Settings(
             chain="bitcoin",
             network=REGTEST,

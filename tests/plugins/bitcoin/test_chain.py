@@ -75,12 +75,14 @@ NODE = {"url": "http://127.0.0.1:8332", "cookie_file": "/x/.cookie", "zmq": ["tc
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"url": "https://127.0.0.1:8332"}, "speaks nothing else"),
+        ({"url": "https://127.0.0.1:8332"}, "does not begin with http://"),
         ({"url": "127.0.0.1:8332"}, "does not begin with http://"),
         ({"url": "http://127.0.0.1"}, "no proper host and port"),
         ({"url": "http://alice:secret@127.0.0.1:8332"}, "user or password in it"),
         ({"url": "http://127.0.0.1:8332/wallet/shop"}, "no wallet is used"),
-        ({"zmq": []}, "at least 1 item"),
+        ({"zmq": []}, "has no zmq, by which payments are seen"),
+        ({"certificate": "/x/rpc.cert"}, "has a certificate, but Bitcoin Core"),
+        ({"url": "wss://127.0.0.1:8334"}, "btcd has neither"),
         ({"zmq": ["127.0.0.1:28332"]}, "no address of ZeroMQ"),
         ({"zmq": ["tcp://127.0.0.1"]}, "no proper host and port"),
         ({"zmq": ["tcp://127.0.0.1:99999"]}, "no proper host and port"),

@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from astrapayd.transfers import ChainMismatch, ChainUpdate, HistoryGone, WatcherError, WatchSet
-from astrapayd_bitcoin.watcher import CoreWatcher
+from astrapayd_bitcoin.watcher import BitcoinWatcher
 from tests.plugins.bitcoin.following import Book, core_watcher, watch_set
 from tests.plugins.bitcoin.raw_bytes import Tx
 from tests.plugins.bitcoin.regtest import Regtest
@@ -31,7 +31,9 @@ async def regtest() -> AsyncIterator[Regtest]:
 class Running:
     """A watcher that follows, and what the core would know by it."""
 
-    def __init__(self, watcher: CoreWatcher, updates: AsyncGenerator[ChainUpdate], book: Book, watch: WatchSet) -> None:
+    def __init__(
+        self, watcher: BitcoinWatcher, updates: AsyncGenerator[ChainUpdate], book: Book, watch: WatchSet
+    ) -> None:
         self.watcher = watcher
         self.updates = updates
         self.book = book
@@ -49,7 +51,7 @@ async def following(
     regtest: Regtest,
     *,
     book: Book | None = None,
-    watcher: CoreWatcher | None = None,
+    watcher: BitcoinWatcher | None = None,
     addresses: tuple[str, ...] = (OURS, ALSO_OURS),
 ) -> AsyncIterator[Running]:
     """From what the book knows on; everything heard from the beginning."""
