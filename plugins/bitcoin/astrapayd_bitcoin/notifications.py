@@ -28,7 +28,7 @@ class Notifications:
         """
         self._endpoints = endpoints
         self._heard = heard
-        self._context: Any = None
+        self._sockets: list[Any] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._last: dict[str, int] = {}
         self._wakeup = asyncio.Event()
@@ -39,19 +39,20 @@ class Notifications:
 
     async def open(self) -> None:
         """Connect, now or as soon as the node is there. Safe to call when open."""
-        if self._context is not None:
+        if self._sockets:
             return
         import zmq
         import zmq.asyncio
 
-        self._context = zmq.asyncio.Context()
-        subscriber = self._context.socket(zmq.SUB)
+        # One context for the process: ending one waits for its sockets, and would hold up the whole loop.
+        subscriber = zmq.asyncio.Context.instance().socket(zmq.SUB)
         subscriber.setsockopt(zmq.RCVHWM, _MOST_WAITING)
         subscriber.setsockopt(zmq.TCP_KEEPALIVE, 1)
         subscriber.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 60)
         for topic in TOPICS:
             subscriber.subscribe(topic)
         monitor = subscriber.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._sockets = [monitor, subscriber]
         for endpoint in self._endpoints:
             subscriber.connect(endpoint)
         self._tasks = [
@@ -74,9 +75,9 @@ class Notifications:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._context is not None:
-            self._context.destroy(linger=0)
-            self._context = None
+        sockets, self._sockets = self._sockets, []
+        for one in sockets:
+            one.close(linger=0)
         self._last.clear()
         self.lost = True
 

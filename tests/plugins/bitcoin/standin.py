@@ -146,7 +146,6 @@ class StandInNode:
         self._endpoint = "tcp://127.0.0.1:28443"
         self._started = False
         self._runner: web.AppRunner | None = None
-        self._context: zmq.asyncio.Context | None = None
         self._publisher: Any = None
         self._counters: dict[str, int] = {}
 
@@ -168,19 +167,29 @@ class StandInNode:
         await site.start()
         assert site._server is not None
         self._port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-        self._context = zmq.asyncio.Context()
-        self._publisher = self._context.socket(zmq.PUB)
-        self._publisher.bind(self._endpoint if self._started else "tcp://127.0.0.1:*")
+        self._publisher = zmq.asyncio.Context.instance().socket(zmq.PUB)
+        await self._bind(self._endpoint if self._started else "tcp://127.0.0.1:*")
         self._started = True
         self._endpoint = self._publisher.getsockopt_string(zmq.LAST_ENDPOINT)
         self._counters = {}
 
+    async def _bind(self, endpoint: str) -> None:
+        """A port is let go in the background, a moment after its socket was closed."""
+        for _ in range(100):
+            try:
+                self._publisher.bind(endpoint)
+            except zmq.ZMQError:
+                await asyncio.sleep(0.02)
+            else:
+                return
+        raise AssertionError(f"{endpoint} is not let go")
+
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._context is not None:
-            self._context.destroy(linger=0)
-        self._runner = self._context = None
+        if self._publisher is not None:
+            self._publisher.close(linger=0)
+        self._runner = self._publisher = None
 
     async def publish(self, topic: str, body: bytes, count: int | None = None) -> None:
         """One frame; counted by itself, or with a number that was recorded."""

@@ -92,9 +92,8 @@ NODE = {"url": "http://127.0.0.1:8332", "cookie_file": "/x/.cookie", "zmq": ["tc
     ],
 )
 def test_wrong_nodes_are_refused_in_words(changed: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words) as refused:
+    with pytest.raises(ValidationError, match=words):
         NodeSection.model_validate(NODE | changed)
-    assert "write" in str(refused.value) or "item" in str(refused.value) or "pattern" in str(refused.value)
 
 
 def test_zero_confirmations_cannot_be_written() -> None:
