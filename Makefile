@@ -2,7 +2,7 @@
 #
 #   make demo      the daemon with an embedded chain, and a shop page to pay on
 #   make test      lint, types, import rules, all tests; REQUIRE_ALL=1 makes a missing node or browser a failure
-#   make nodes     anvil and geth into build/nodes
+#   make nodes     anvil, geth and btcd into build/nodes
 #   make bench     measurements into build/
 #   make fuzz      a million generated logs through the EVM decoder
 #   make cases     every payment case with its tests; fails for one that has none
@@ -65,7 +65,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
 	@touch $@
 
-# Without npm or Go the tests against anvil or geth are skipped, and the last line of the run says so; under
+# Without npm or Go the tests against anvil, geth or btcd are skipped, and the last line of the run says so; under
 # REQUIRE_ALL=1 they fail.
 $(NODES): tests/nodes/fetch.sh
 	@mkdir -p $(@D)

@@ -104,7 +104,11 @@ class _Follower:
         assert step.final_height <= step.head.height, "no block above the head is final"
         assert step.watch_version <= self.watch.current.version, "the version is that of a set that was watched"
         gone = {block.hash for block in step.disconnected}
-        self.transfers = {i: t for i, t in self.transfers.items() if t.block is None or t.block.hash not in gone}
+        self.transfers = {
+            identity: transfer
+            for identity, transfer in self.transfers.items()
+            if (transfer.tx not in step.replaced if transfer.block is None else transfer.block.hash not in gone)
+        }
         for transfer in step.transfers:
             assert transfer.amount_base > 0, "a transfer of nothing is none"
             assert transfer.recipient in self.watch.current.addresses, "only what comes to watched addresses is told"
@@ -128,6 +132,10 @@ class _Follower:
     def knows(self, tx: str) -> bool:
         """Whether a transaction's payment was told."""
         return bool(self.of(tx))
+
+    def mined(self, tx: str) -> bool:
+        """Whether a transaction's payment was told with its block."""
+        return any(transfer.block is not None for transfer in self.of(tx))
 
     def amounts(self) -> list[int]:
         """Every amount that is in a block, sorted."""
@@ -272,7 +280,7 @@ async def check_reverts_a_payment_that_is_reorganised_away(stage: Stage) -> None
         follower = await _started(stage, updates)
         tx = await stage.pay(asset, stage.address, 31)
         await stage.mine()
-        await follower.until(updates, lambda: bool(follower.of(tx)), "a mined payment is told")
+        await follower.until(updates, lambda: follower.mined(tx), "a mined payment is told")
         await stage.reorganise_away(tx)
         await follower.until(updates, lambda: not follower.of(tx), "a payment that was reorganised away is gone")
     await watcher.close()
@@ -286,7 +294,7 @@ async def check_follows_a_payment_to_another_block(stage: Stage) -> None:
         follower = await _started(stage, updates)
         tx = await stage.pay(asset, stage.address, 41)
         await stage.mine()
-        await follower.until(updates, lambda: bool(follower.of(tx)), "a mined payment is told")
+        await follower.until(updates, lambda: follower.mined(tx), "a mined payment is told")
         (before,) = follower.of(tx)
         await stage.reorganise_elsewhere(tx)
         await follower.until(
@@ -308,7 +316,7 @@ async def check_survives_a_reorganisation_while_it_was_away(stage: Stage) -> Non
     follower = await _started(stage, updates)
     tx = await stage.pay(asset, stage.address, 51)
     await stage.mine()
-    await follower.until(updates, lambda: bool(follower.of(tx)), "a mined payment is told")
+    await follower.until(updates, lambda: follower.mined(tx), "a mined payment is told")
     await updates.aclose()
     await watcher.close()
     await stage.reorganise_away(tx)

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import decoding, latency, startup
+from benchmarks import bitcoin_blocks, decoding, latency, startup
 from benchmarks.figures import Figure
 from tests.nodes.harness import AnvilNode, EmbeddedNode, TestNode, running
 
@@ -19,7 +19,7 @@ OUTPUT = Path("build/bench.json")
 
 async def measure() -> list[Figure]:
     """Everything, one after the other, so that nothing disturbs anything else."""
-    figures = decoding.measure()
+    figures = decoding.measure() + bitcoin_blocks.measure()
     with tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / name for name in ("embedded", "anvil")]
         for one in folders:

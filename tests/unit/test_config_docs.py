@@ -24,26 +24,31 @@ from astrapayd.config import (
     load,
 )
 from astrapayd.webhooks import WebhooksSection
+from astrapayd_bitcoin.config import BitcoinChainSection, NodeSection
 from astrapayd_evm.config import EvmChainSection
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "astrapayd.example.toml"
+BITCOIN = ROOT / "config" / "chains" / "bitcoin.toml"
 REFERENCE = ROOT / "docs" / "configuration.md"
 
-# the table in the example, the heading in the reference, the model
-TABLES: list[tuple[str, str, type[BaseModel]]] = [
-    ("server", "`[server]`", ServerSection),
-    ("database", "`[database]`", DatabaseSection),
-    ("log", "`[log]`", LogSection),
-    ("chains.ethereum", "`[chains.ID]`", EvmChainSection),
-    ("assets.usdt-eth", "`[assets.ID]`", AssetSection),
-    ("stores.shop", "`[stores.ID]`", StoreSection),
-    ("stores.shop.accounts.ethereum", "`[stores.ID.accounts.CHAIN]`", AccountSection),
-    ("plugins.webhooks", "`[plugins.webhooks]`", WebhooksSection),
+# the file that shows the table, the table, the heading in the reference, the model
+TABLES: list[tuple[Path, str, str, type[BaseModel]]] = [
+    (EXAMPLE, "server", "## `[server]`", ServerSection),
+    (EXAMPLE, "database", "## `[database]`", DatabaseSection),
+    (EXAMPLE, "log", "## `[log]`", LogSection),
+    (EXAMPLE, "chains.ethereum", '### with `plugin = "evm"`', EvmChainSection),
+    (BITCOIN, "chains.bitcoin", '### with `plugin = "bitcoin"`', BitcoinChainSection),
+    (BITCOIN, "chains.bitcoin.nodes", '### `[[chains.ID.nodes]]` with `plugin = "bitcoin"`', NodeSection),
+    (EXAMPLE, "assets.usdt-eth", "## `[assets.ID]`", AssetSection),
+    (EXAMPLE, "stores.shop", "## `[stores.ID]`", StoreSection),
+    (EXAMPLE, "stores.shop.accounts.ethereum", "## `[stores.ID.accounts.CHAIN]`", AccountSection),
+    (EXAMPLE, "plugins.webhooks", "## `[plugins.webhooks]`", WebhooksSection),
 ]
+OF_EVERY_CHAIN = "## `[chains.ID]`"
 KEYS = [
-    pytest.param(table, heading, name, field, id=f"{table}.{name}")
-    for table, heading, model in TABLES
+    pytest.param(shown, table, heading, name, field, id=f"{table}.{name}")
+    for shown, table, heading, model in TABLES
     for name, field in model.model_fields.items()
 ]
 
@@ -58,7 +63,7 @@ def registry() -> ConfigRegistry:
 
 def _tables(text: str) -> Iterator[tuple[str, str]]:
     """Each table of the example with the lines under it."""
-    parts = re.split(r"^\[([a-z0-9.-]+)\]$", text, flags=re.MULTILINE)
+    parts = re.split(r"^\[+([a-z0-9.-]+)\]+$", text, flags=re.MULTILINE)
     yield from zip(parts[1::2], parts[2::2], strict=True)
 
 
@@ -78,23 +83,23 @@ def _at(config: Any, path: Path) -> Any:
     return type(config)(**{name: getattr(config, name) for name in config.__slots__} | {"path": path})
 
 
-@pytest.mark.parametrize(("table", "heading", "name", "field"), KEYS)
-def test_each_setting_is_in_the_example(table: str, heading: str, name: str, field: FieldInfo) -> None:
-    lines = dict(_tables(EXAMPLE.read_text()))[table]
-    if name == "accounts":
-        assert f"[{table}.accounts." in EXAMPLE.read_text()
+@pytest.mark.parametrize(("shown", "table", "heading", "name", "field"), KEYS)
+def test_each_setting_is_in_the_example(shown: Path, table: str, heading: str, name: str, field: FieldInfo) -> None:
+    lines = dict(_tables(shown.read_text()))[table]
+    if name == "accounts" or (name == "nodes" and f"[[{table}.nodes]]" in shown.read_text()):
+        assert f"[{table}.{name}" in shown.read_text()
         return
     found = re.search(rf"^(# ?)?{name} = (.+)$", lines, re.MULTILINE)
-    assert found, f"[{table}] in {EXAMPLE.name} does not show {name}"
+    assert found, f"[{table}] in {shown.name} does not show {name}"
     if found[1] == "#":
         written = tomllib.loads(f"x = {found[2]}")["x"]
         default = field.get_default(call_default_factory=True)
         assert written == (list(default) if isinstance(default, tuple) else default)
 
 
-@pytest.mark.parametrize(("table", "heading", "name", "field"), KEYS)
-def test_each_setting_is_in_the_reference(table: str, heading: str, name: str, field: FieldInfo) -> None:
-    rows = {row[0]: row[1] for row in _rows(heading)}
+@pytest.mark.parametrize(("shown", "table", "heading", "name", "field"), KEYS)
+def test_each_setting_is_in_the_reference(shown: Path, table: str, heading: str, name: str, field: FieldInfo) -> None:
+    rows = {row[0]: row[1] for row in (*_rows(OF_EVERY_CHAIN), *_rows(heading))}
     assert name in rows, f"{heading} in {REFERENCE.name} does not explain {name}"
     default = field.get_default(call_default_factory=True)
     if field.is_required():
@@ -106,11 +111,14 @@ def test_each_setting_is_in_the_reference(table: str, heading: str, name: str, f
         assert written == (list(default) if isinstance(default, tuple) else default)
 
 
-@pytest.mark.parametrize(("table", "heading", "model"), TABLES)
-def test_the_reference_explains_nothing_that_is_not_there(table: str, heading: str, model: type[BaseModel]) -> None:
-    assert {name for name, _ in _rows(heading)} <= set(model.model_fields) | set(ChainSection.model_fields)
+@pytest.mark.parametrize(("shown", "table", "heading", "model"), TABLES)
+def test_the_reference_explains_nothing_that_is_not_there(
+    shown: Path, table: str, heading: str, model: type[BaseModel]
+) -> None:
+    assert {name for name, _ in _rows(heading)} <= set(model.model_fields)
+    assert {name for name, _ in _rows(OF_EVERY_CHAIN)} == set(ChainSection.model_fields)
 
 
 def _rows(heading: str) -> list[tuple[str, str]]:
-    _, _, text = REFERENCE.read_text().partition(f"## {heading}\n")
-    return re.findall(r"^\| `([a-z_]+)` \| (.+?) \|", text.partition("\n## ")[0], re.MULTILINE)
+    _, _, text = REFERENCE.read_text().partition(f"\n{heading}\n")
+    return re.findall(r"^\| `([a-z_]+)` \| (.+?) \|", re.split(r"\n##+ ", text)[0], re.MULTILINE)
