@@ -6,9 +6,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.nodes.btcd import PASSWORD, USER, BtcdNode
 from tests.shop import Shop, a_shop_on
@@ -18,18 +15,6 @@ WALLET = json.loads(_VECTORS.read_text())["networks"]["regtest"]["p2wpkh"]
 THEIRS = "bcrt1qkwgskuzmmwwvqajnyr7yp9hgvh5y45kg984qvy"
 OWN = f'xpub = "{WALLET["keys"][1]}"'
 STATIC = f'addresses = ["{WALLET["receive"][0][0]}"]'
-
-
-@pytest.fixture
-async def btcd(tmp_path: Path, took_part: Any, missing: Any) -> AsyncIterator[BtcdNode]:
-    try:
-        node = BtcdNode(tmp_path)
-    except FileNotFoundError as error:
-        missing(str(error))
-    await node.start()
-    took_part("Real nodes", node.name)
-    yield node
-    await node.stop()
 
 
 @asynccontextmanager

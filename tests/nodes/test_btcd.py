@@ -26,18 +26,6 @@ ALSO_OURS = "bcrt1p8wpt9v4frpf3tkn0srd97pksgsxc5hs52lafxwru9kgeephvs7rqjeprhg"
 THEIRS = "bcrt1qd7spv5q28348xl4myc8zmh983w5jx32cs707jh"
 
 
-@pytest.fixture
-async def btcd(tmp_path: Path, took_part: Any, missing: Any) -> AsyncIterator[BtcdNode]:
-    try:
-        node = BtcdNode(tmp_path)
-    except FileNotFoundError as error:
-        missing(str(error))
-    await node.start()
-    took_part("Real nodes", node.name)
-    yield node
-    await node.stop()
-
-
 def _chain(node: BtcdNode, **changed: Any) -> BitcoinChain:
     one = {"url": node.url, "user": USER, "password": Secret(PASSWORD), "certificate": str(node.certificate)} | changed
     section = BitcoinChainSection(
