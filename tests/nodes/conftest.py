@@ -35,10 +35,12 @@ async def btcd(tmp_path: Path, took_part: Any, missing: Any) -> AsyncIterator[Bt
         node = BtcdNode(tmp_path)
     except FileNotFoundError as error:
         missing(str(error))
-    await node.start()
-    took_part("Real nodes", node.name)
-    yield node
-    await node.stop()
+    try:
+        await node.start()
+        took_part("Real nodes", node.name)
+        yield node
+    finally:
+        await node.stop()
 
 
 async def _running(name: str, folder: Path, took_part: Any, missing: Any) -> AsyncIterator[TestNode]:

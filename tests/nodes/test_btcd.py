@@ -148,11 +148,20 @@ async def test_reorganised_and_mined_again_then_double_spent(btcd: BtcdNode) -> 
         assert it.book.live() == {}
 
 
-async def test_double_spent_by_a_longer_branch_of_a_peer(btcd: BtcdNode, tmp_path: Path) -> None:
+@pytest.fixture
+async def peer(btcd: BtcdNode, tmp_path: Path) -> AsyncIterator[BtcdNode]:
+    """A second node with the same blocks, not connected yet."""
     (tmp_path / "peer").mkdir()
     peer = BtcdNode(tmp_path / "peer")
-    await peer.start(with_blocks=False)
-    await peer.copy_chain(btcd)
+    try:
+        await peer.start(with_blocks=False)
+        await peer.copy_chain(btcd)
+        yield peer
+    finally:
+        await peer.stop()
+
+
+async def test_double_spent_by_a_longer_branch_of_a_peer(btcd: BtcdNode, peer: BtcdNode) -> None:
     async with _following(btcd) as it:
         lost, kept = btcd.make(OURS, 25_003), btcd.make(ALSO_OURS, 30_001)
         await btcd.send(lost)
@@ -166,7 +175,6 @@ async def test_double_spent_by_a_longer_branch_of_a_peer(btcd: BtcdNode, tmp_pat
         # btcd 0.26 keeps both in its mempool for good, as if they could still be mined.
         await it.until_state(lost.txid, "replaced")
         assert it.book.state(kept.txid) == "mined"
-    await peer.stop()
 
 
 async def test_down_for_a_hundred_blocks_and_the_node_restarted(btcd: BtcdNode) -> None:
