@@ -22,6 +22,7 @@ from aiohttp import ClientSession, CookieJar
 
 from astrapayd.app import assemble, prepare_database
 from astrapayd.links import LinkDraft
+from astrapayd.money import parse_amount
 from astrapayd.services.core import Core
 from astrapayd.services.endpoints import add_endpoint
 from astrapayd.services.links import create_link, link_url
@@ -33,6 +34,7 @@ START_TIMEOUT_SECS = 30
 USDT, COIN = "usdt", "coin"
 _TOKEN_URI = re.compile(r"ethereum:0x[0-9a-fA-F]{40}@\d+/transfer\?address=(0x[0-9a-fA-F]{40})&amp;uint256=(\d+)")
 _COIN_URI = re.compile(r"ethereum:(0x[0-9a-fA-F]{40})@\d+\?value=(\d+)")
+_BITCOIN_URI = re.compile(r"bitcoin:([0-9a-zA-Z]+)\?amount=([0-9.]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ class Shop:
 
 
 def _asked(session_id: str, page: str) -> Asked:
+    if bitcoin := _BITCOIN_URI.search(page):
+        return Asked(session_id, bitcoin[1], parse_amount(bitcoin[2], 8))
     found = _TOKEN_URI.search(page) or _COIN_URI.search(page)
     assert found is not None, page
     return Asked(session_id, found[1], int(found[2]))
@@ -173,20 +177,7 @@ async def a_shop(
     lines for the store's table.
     """
     urls = ", ".join(f'"{one}"' for one in (url, *more_urls))
-    public, admin = free_ports(2)
-    config = folder / "astrapayd.toml"
-    config.write_text(f"""\
-[server]
-public = "127.0.0.1:{public}"
-admin = "127.0.0.1:{admin}"
-public_url = "http://127.0.0.1:{public}"
-
-[database]
-url = "{database_url(folder, "astrapayd.db")}"
-
-[log]
-format = "json"
-
+    tables = f"""\
 [chains.test]
 plugin = "evm"
 chain_id = {chain_id}
@@ -214,7 +205,29 @@ name = "The shop"
 
 [stores.shop.accounts.test]
 {account or f'addresses = ["0x{secrets.token_hex(20)}"]'}
+"""
+    async with a_shop_on(folder, tables) as shop:
+        yield shop
 
+
+@asynccontextmanager
+async def a_shop_on(folder: Path, tables: str) -> AsyncIterator[Shop]:
+    """A shop with these tables of chains, assets and stores, ready to :meth:`Shop.start`; whatever runs is ended."""
+    public, admin = free_ports(2)
+    config = folder / "astrapayd.toml"
+    config.write_text(f"""\
+[server]
+public = "127.0.0.1:{public}"
+admin = "127.0.0.1:{admin}"
+public_url = "http://127.0.0.1:{public}"
+
+[database]
+url = "{database_url(folder, "astrapayd.db")}"
+
+[log]
+format = "json"
+
+{tables}
 [plugins.webhooks]
 allow_private = true
 """)

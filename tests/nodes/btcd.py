@@ -61,8 +61,8 @@ class BtcdNode:
         self._made = 0
         self._coinbases: list[tuple[StoredBlock, str]] = []
 
-    async def start(self) -> None:
-        """Start, or start again with the chain as it was."""
+    async def start(self, *, with_blocks: bool = True) -> None:
+        """Start, or start again with the chain as it was; ``with_blocks``: make the first ones."""
         (self._folder / "btcd.conf").touch()
         self._process = await asyncio.create_subprocess_exec(
             self._binary,
@@ -90,7 +90,7 @@ class BtcdNode:
                 except NodeFault:
                     await asyncio.sleep(0.05)
         if not self.tip.height:
-            await self.mine(_START_BLOCKS)
+            await self.mine(_START_BLOCKS if with_blocks else 0)
             return
         branch = [self.tip]
         while branch[-1].height > 1:
@@ -136,8 +136,11 @@ class BtcdNode:
             self.tip = made
             self.waiting = [] if not number else self.waiting
 
-    async def reorganise(self, depth: int, *branch: Sequence[Tx]) -> None:
-        """Put a branch that is longer than ``depth`` in the place of so many blocks."""
+    async def reorganise(self, depth: int, *branch: Sequence[Tx], by: BtcdNode | None = None) -> None:
+        """Put a branch that is longer than ``depth`` in the place of so many blocks.
+
+        :param by: another node, which is given the branch, and which this one then hears it from as a peer.
+        """
         assert len(branch) > depth
         at = self.tip
         lost: list[Tx] = []
@@ -146,11 +149,21 @@ class BtcdNode:
             at = self.blocks[at.parent]
         for txs in branch:
             at, raw = self._block(at, txs)
-            await self._submit(raw)
+            await (by or self)._submit(raw)
         self.tip = at
+        if by is not None:
+            await self.rpc.call("addnode", f"127.0.0.1:{by._peer_port}", "onetry")
         mined = [tx for txs in branch for tx in txs]
         spent = {outpoint for tx in mined for outpoint in tx.inputs}
         self.waiting = [tx for tx in (*self.waiting, *lost) if not set(tx.inputs) & spent]
+
+    async def copy_chain(self, other: BtcdNode) -> None:
+        """Take over another node's blocks, as if they had always been peers."""
+        branch = [other.tip]
+        while branch[-1].height > self.tip.height + 1:
+            branch.append(other.blocks[branch[-1].parent])
+        for block in reversed(branch):
+            await self._submit(block.raw)
 
     def depth_of(self, txid: str) -> int:
         """How deep a transaction is mined; 1 in the newest block."""

@@ -1,4 +1,4 @@
-"""Fixtures: `node` is every real node in turn; `embedded` is that one."""
+"""Fixtures: `node` is every real EVM node in turn; `embedded` is that one; `btcd` is Bitcoin's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.nodes.btcd import BtcdNode
 from tests.nodes.harness import IN_TURN, AnvilNode, EmbeddedNode, GethNode, TestNode, running
 
 MAKERS: dict[str, Callable[[Path], TestNode]] = {"embedded": EmbeddedNode, "anvil": AnvilNode, "geth": GethNode}
@@ -25,6 +26,21 @@ async def embedded(tmp_path: Path, took_part: Any, missing: Any) -> AsyncIterato
     """A running embedded chain, for what the others cannot do."""
     async for one in _running("embedded", tmp_path, took_part, missing):
         yield one
+
+
+@pytest.fixture
+async def btcd(tmp_path: Path, took_part: Any, missing: Any) -> AsyncIterator[BtcdNode]:
+    """A running btcd with a fresh chain."""
+    try:
+        node = BtcdNode(tmp_path)
+    except FileNotFoundError as error:
+        missing(str(error))
+    try:
+        await node.start()
+        took_part("Real nodes", node.name)
+        yield node
+    finally:
+        await node.stop()
 
 
 async def _running(name: str, folder: Path, took_part: Any, missing: Any) -> AsyncIterator[TestNode]:

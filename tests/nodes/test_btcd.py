@@ -26,18 +26,6 @@ ALSO_OURS = "bcrt1p8wpt9v4frpf3tkn0srd97pksgsxc5hs52lafxwru9kgeephvs7rqjeprhg"
 THEIRS = "bcrt1qd7spv5q28348xl4myc8zmh983w5jx32cs707jh"
 
 
-@pytest.fixture
-async def btcd(tmp_path: Path, took_part: Any, missing: Any) -> AsyncIterator[BtcdNode]:
-    try:
-        node = BtcdNode(tmp_path)
-    except FileNotFoundError as error:
-        missing(str(error))
-    await node.start()
-    took_part("Real nodes", node.name)
-    yield node
-    await node.stop()
-
-
 def _chain(node: BtcdNode, **changed: Any) -> BitcoinChain:
     one = {"url": node.url, "user": USER, "password": Secret(PASSWORD), "certificate": str(node.certificate)} | changed
     section = BitcoinChainSection(
@@ -158,6 +146,35 @@ async def test_reorganised_and_mined_again_then_double_spent(btcd: BtcdNode) -> 
         await btcd.reorganise(1, [rival], [])
         await it.until_state(tx.txid, "replaced")
         assert it.book.live() == {}
+
+
+@pytest.fixture
+async def peer(btcd: BtcdNode, tmp_path: Path) -> AsyncIterator[BtcdNode]:
+    """A second node with the same blocks, not connected yet."""
+    (tmp_path / "peer").mkdir()
+    peer = BtcdNode(tmp_path / "peer")
+    try:
+        await peer.start(with_blocks=False)
+        await peer.copy_chain(btcd)
+        yield peer
+    finally:
+        await peer.stop()
+
+
+async def test_double_spent_by_a_longer_branch_of_a_peer(btcd: BtcdNode, peer: BtcdNode) -> None:
+    async with _following(btcd) as it:
+        lost, kept = btcd.make(OURS, 25_003), btcd.make(ALSO_OURS, 30_001)
+        await btcd.send(lost)
+        await btcd.send(kept)
+        await btcd.mine(3)
+        await it.until_state(lost.txid, "mined")
+        await _until(lambda: it.book.branch[-1].hash == btcd.tip.hash, "it is level")
+        rival = btcd.make(THEIRS, 5_000, replaces=lost)
+        await btcd.reorganise(3, [rival], [kept], [], [], by=peer)
+        await _until(lambda: it.book.branch[-1].hash == btcd.tip.hash, "the peer's branch is followed")
+        # btcd 0.26 keeps both in its mempool for good, as if they could still be mined.
+        await it.until_state(lost.txid, "replaced")
+        assert it.book.state(kept.txid) == "mined"
 
 
 async def test_down_for_a_hundred_blocks_and_the_node_restarted(btcd: BtcdNode) -> None:

@@ -39,6 +39,7 @@ from astrapayd_bitcoin.rpc import Credentials
 
 _MAX_MESSAGE_BYTES = 64 * 2**20  # a full block in hex has up to 8 MiB
 _DAY_SECS = 86_400
+_MOST_ANCESTORS = 25  # of an unconfirmed transaction: what nodes take into their mempools
 _MOST_ADDRESSES = 10_000  # in one message
 _ITS_NAMES = {"mainnet": "main", "testnet3": "test"}  # and the others are called as in Bitcoin Core
 
@@ -238,6 +239,17 @@ class BtcdConnection:
         self._wakeup.set()
 
 
+def _spends(transaction: dict[str, Any]) -> list[tuple[str, int]]:
+    """Transaction and output of each input."""
+    try:
+        spends = [(vin["txid"], vin["vout"]) for vin in transaction["vin"]]
+    except (KeyError, TypeError):
+        raise MalformedAnswer("sent a transaction without its inputs") from None
+    if not all(isinstance(txid, str) and isinstance(index, int) for txid, index in spends):
+        raise MalformedAnswer("sent a transaction with other inputs than there are")
+    return spends
+
+
 class BtcdNode(CoreNode):
     """What is asked of btcd in another way than of Bitcoin Core."""
 
@@ -264,7 +276,15 @@ class BtcdNode(CoreNode):
             raise ShiftingView(f"has block {block_hash} on its branch no more ({error})") from None
 
     async def in_mempool(self, txid: str) -> bool:
-        """Whether a transaction waits there now: with an index of transactions, mined ones are found as well."""
+        """Whether a transaction waits there now and can still be mined.
+
+        After a reorganisation btcd keeps transactions in its mempool that the new branch holds already, or has
+        double-spent. So what it spends has to be there too: unspent in the chain, or made by another that waits.
+        With an index of transactions, mined ones are found as well.
+        """
+        return await self._can_be_mined(txid, _MOST_ANCESTORS)
+
+    async def _can_be_mined(self, txid: str, ancestors: int) -> bool:
         try:
             answer = await self.rpc.call("getrawtransaction", txid, 1)
         except RpcError as error:
@@ -273,7 +293,14 @@ class BtcdNode(CoreNode):
             raise
         if not isinstance(answer, dict) or answer.get("txid") != txid:
             raise MalformedAnswer("sent another transaction than the one that was asked for")
-        return not answer.get("blockhash")
+        if answer.get("blockhash"):
+            return False
+        for parent, index in _spends(answer):
+            if await self.rpc.call("gettxout", parent, index, False) is None and (
+                not ancestors or not await self._can_be_mined(parent, ancestors - 1)
+            ):
+                return False
+        return True
 
     async def client(self) -> str:
         """What the node calls itself."""

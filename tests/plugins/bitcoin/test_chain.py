@@ -17,7 +17,7 @@ from astrapayd_bitcoin.config import BitcoinChainSection, NodeSection
 from astrapayd_bitcoin.networks import MAINNET, REGTEST
 from tests.plugins.bitcoin.following import bitcoin_chain
 from tests.plugins.bitcoin.regtest import Regtest
-from tests.plugins.bitcoin.test_derivation import TPUB, VECTORS, XPUB, ZPUB
+from tests.plugins.bitcoin.test_bitcoin_derivation import TPUB, VECTORS, XPUB, ZPUB
 
 READY = Path(__file__).parents[3] / "config" / "chains" / "bitcoin.toml"
 ADDRESS = "bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk"

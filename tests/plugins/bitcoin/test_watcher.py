@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from astrapayd.transfers import ChainMismatch, ChainUpdate, HistoryGone, WatcherError, WatchSet
+from astrapayd_bitcoin.mempool import MOST_FETCHED
 from astrapayd_bitcoin.watcher import BitcoinWatcher
 from tests.plugins.bitcoin.following import Book, core_watcher, watch_set
 from tests.plugins.bitcoin.raw_bytes import Tx
@@ -384,3 +385,14 @@ async def _until(done: object) -> None:
     async with asyncio.timeout(8):
         while not done():
             await asyncio.sleep(0.02)
+
+
+async def test_a_large_mempool_is_gone_through_and_blocks_are_not_kept_waiting(regtest: Regtest) -> None:
+    """More than is fetched in one look; the payment among them is found, and the rest is not fetched again."""
+    ours = regtest.make(OURS, 5)
+    for tx in [*(regtest.make(THEIRS, 1) for _ in range(2 * MOST_FETCHED)), ours]:
+        regtest.state.mempool[tx.txid] = tx.raw
+    async with following(regtest) as it:
+        await it.until_state(ours.txid, "unconfirmed")
+        await regtest.mine()
+        await it.until_state(ours.txid, "mined")
