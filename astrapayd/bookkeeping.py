@@ -307,7 +307,7 @@ def _credit(session: Session, row: CreditRow, chain: Chain, deep_enough: Depth, 
         transfer_id=transfer.id,
         amount_base=transfer.amount_base,
         on_time=min(transfer.first_seen_at, transfer.block_time or transfer.first_seen_at) <= session.expires_at,
-        too_late=row.credited_by not in _BY_A_PERSON and (transfer.block_time or view.time) > session.held_until,
+        too_late=_is_too_late(session, row, view),
         live=transfer.live,
         confirmed=confirmed,
         final=mined and chain.final.reached(height or 0, view.head_height, view.final_height),
@@ -315,6 +315,14 @@ def _credit(session: Session, row: CreditRow, chain: Chain, deep_enough: Depth, 
         was_confirmed=row.confirmed,
         turns=row.turns,
     )
+
+
+def _is_too_late(session: Session, row: CreditRow, view: ChainView) -> bool:
+    """In no block by the end of what a session is held open for. Not where it was accepted before: by a person, or as
+    paid, when a reorganisation has only put it into a later block."""
+    if row.credited_by in _BY_A_PERSON or session.announced:
+        return False
+    return (row.transfer.block_time or view.time) > session.held_until
 
 
 async def _save_told(tx: AsyncConnection, credit: Credit) -> None:

@@ -288,7 +288,7 @@ async def test_410(shop: Shop, receiver: Receiver) -> None:
     await append(shop.database, "ses_3")
     await shop.deliver(after_secs=86_400)
     assert len(receiver.received) == 1
-    with pytest.raises(endpoints.EndpointError, match="enable it first"):
+    with pytest.raises(endpoints.EndpointError, match="astrapayd webhook enable"):
         await endpoints.send_test(shop.core, endpoint.id)
     receiver.answers(200)
     await endpoints.enable_endpoint(shop.core, endpoint.id)

@@ -375,7 +375,7 @@ class Book:
                 transfer_id=repr(identity),
                 amount_base=row.amount_base,
                 on_time=on_time,
-                too_late=(row.block.time if row.block else time) > state.held_until,
+                too_late=not state.announced and (row.block.time if row.block else time) > state.held_until,
                 live=row.live,
                 confirmed=self.is_deep(row, self.policy.confirmations),
                 final=self.is_deep(row, self.policy.final),
