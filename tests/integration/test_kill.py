@@ -20,7 +20,7 @@ import pytest
 
 from astrapayd.db.tables import credits, deliveries, events, reservations, sessions, transfers
 from tests.databases import put_on_server
-from tests.ingest_child import PAYMENTS
+from tests.faults.scenario import PAYMENTS
 from tests.postgres import Server, database_name
 from tests.shopfront import Shopfront, shopfront
 

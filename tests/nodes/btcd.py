@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from astrapayd.node_faults import NodeFault
 from astrapayd_bitcoin.address import script_of
 from astrapayd_bitcoin.btcd import BtcdConnection
-from astrapayd_bitcoin.faults import NodeFault
 from astrapayd_bitcoin.networks import REGTEST
 from astrapayd_bitcoin.rpc import Credentials
 from tests.nodes.protocol import ROOT

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from astrapayd.node_faults import MalformedAnswer, NodeSilent
 from astrapayd.services.chains import chain_states
 from astrapayd.services.sessions import find_session
 from astrapayd.sessions import Status
 from astrapayd.testing import NodeProxy
 from astrapayd.transfers import BlockRef, ChainUpdate, HistoryGone, Watched, WatchSet
-from astrapayd_evm.faults import MalformedAnswer, NodeSilent
 from astrapayd_evm.fetching import Fetcher
 from astrapayd_evm.rpc import NodeRpc
 from tests.nodes.harness import TestNode

@@ -22,18 +22,18 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
-from astrapayd.transfers import BlockRef
-from astrapayd_bitcoin.faults import (
+from astrapayd.node_faults import (
     GarbageAnswer,
     MalformedAnswer,
     NodeFault,
-    NodeRefuses,
     NodeSilent,
     NodeUnreachable,
-    RpcError,
     ShiftingView,
     excerpt,
 )
+from astrapayd.transfers import BlockRef
+from astrapayd.wakeup import Wakeup
+from astrapayd_bitcoin.faults import NodeRefuses, RpcError
 from astrapayd_bitcoin.node import CoreNode, Outpoint
 from astrapayd_bitcoin.rpc import Credentials
 
@@ -70,13 +70,12 @@ class BtcdConnection:
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._connecting = asyncio.Lock()
-        self._wakeup = asyncio.Event()
         self._addresses: frozenset[str] | None = None  # in the filter of this connection; None: it has none
         self._outpoints: frozenset[Outpoint] = frozenset()
         self.lost = True
         """Something may be missing. Set False by whoever looks at everything, before looking."""
-        self.frames = 0
-        """How many notifications came."""
+        self.wakeup = Wakeup()
+        """Set by each notification, and by the loss of the connection."""
 
     async def open(self) -> None:
         """Connects by itself at the first question."""
@@ -123,15 +122,6 @@ class BtcdConnection:
         if fresh or added:
             self.lost = True
         return fresh or bool(added or new)
-
-    async def wait(self, secs: float) -> bool:
-        """Until something was heard or lost, or so many seconds have passed; whether it was."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(secs):
-                await self._wakeup.wait()
-        woken = self._wakeup.is_set()
-        self._wakeup.clear()
-        return woken
 
     async def close(self) -> None:
         """Hang up. Safe to call twice; asking again connects again."""
@@ -224,19 +214,18 @@ class BtcdConnection:
             answered.set_exception(GarbageAnswer("sent an error without a code"))
 
     def _notified(self, method: str, params: Any) -> None:
-        self.frames += 1
         if method == "relevanttxaccepted":
             try:
                 self._heard("rawtx", bytes.fromhex(params[0]))
             except (TypeError, ValueError, IndexError, KeyError):
                 self.lost = True
-        self._wakeup.set()
+        self.wakeup.notify()
 
     def _forget(self) -> None:
         self._socket = self._reader = self._addresses = None
         self._outpoints = frozenset()
         self.lost = True
-        self._wakeup.set()
+        self.wakeup.interrupt()
 
 
 def _spends(transaction: dict[str, Any]) -> list[tuple[str, int]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from astrapayd.node_faults import NodeFault, WrongChain, excerpt
 from astrapayd.transfers import NodeStatus
-from astrapayd_bitcoin.faults import NodeFault, NodeRefuses, RpcError, WrongChain, excerpt
+from astrapayd_bitcoin.faults import NodeRefuses, RpcError
 from astrapayd_bitcoin.networks import Network
 from astrapayd_bitcoin.node import CoreNode
 from astrapayd_bitcoin.notifications import TOPICS

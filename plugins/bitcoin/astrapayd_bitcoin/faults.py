@@ -1,24 +1,8 @@
-"""What can be wrong with a node. Every one of these is mended by waiting, by asking again, or by another node.
-
-Messages are parts of sentences for the administrator (``node 127.0.0.1:8332 <message>``). They never hold a user name,
-password or cookie, and never what a node sent beyond a short, printable excerpt of its error text.
-"""
+"""What can be wrong with a Bitcoin node beside what can be wrong with every node (:mod:`astrapayd.node_faults`)."""
 
 from __future__ import annotations
 
-_EXCERPT_CHARS = 160
-
-
-class NodeFault(Exception):
-    """Base of everything a node can do wrong."""
-
-
-class NodeUnreachable(NodeFault):
-    """No connection, or it was lost."""
-
-
-class NodeSilent(NodeFault):
-    """Connected, but a request was not answered in time, or no more notifications come."""
+from astrapayd.node_faults import NodeFault, excerpt
 
 
 class NodeRefuses(NodeFault):
@@ -31,31 +15,6 @@ class NodeStarting(NodeFault):
 
 class NodeSyncing(NodeFault):
     """The node is in its initial block download: what it calls its tip is old, and nothing is credited by it."""
-
-
-class GarbageAnswer(NodeFault):
-    """What came is no answer of a Bitcoin node: an HTML page, half a message, an answer without result."""
-
-
-class MalformedAnswer(NodeFault):
-    """An answer, but not what the method answers with, or not about what was asked for. Such an answer is asked for
-    again and never used in part: what it left out could be somebody's payment."""
-
-
-class ShiftingView(NodeFault):
-    """The node's chain changed between two answers; asking again gives one consistent view."""
-
-
-class NodeBehind(NodeFault):
-    """The node is behind what was already seen, and stays there."""
-
-
-class HistoryPruned(NodeFault):
-    """The node has deleted blocks that are needed."""
-
-
-class WrongChain(NodeFault):
-    """The node answers well, but it follows another chain."""
 
 
 class RpcError(NodeFault):
@@ -77,9 +36,3 @@ class RpcError(NodeFault):
     def says_pruned(self) -> bool:
         """Whether a block was asked for that is deleted."""
         return self.code == self.MISC and "pruned" in self.message.lower()
-
-
-def excerpt(text: str) -> str:
-    """The beginning of a foreign text, with nothing in it that could forge a log line."""
-    shown = "".join(char if char.isprintable() else " " for char in text[: _EXCERPT_CHARS + 1])
-    return shown if len(shown) <= _EXCERPT_CHARS else shown[: _EXCERPT_CHARS - 3] + "..."

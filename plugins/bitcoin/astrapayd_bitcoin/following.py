@@ -9,18 +9,12 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from astrapayd.ancestry import Branch
+from astrapayd.node_faults import HistoryPruned, MalformedAnswer, NodeSilent, ShiftingView, WrongChain
 from astrapayd.transfers import BlockRef, ChainUpdate, Transfer, WatchSet
-from astrapayd_bitcoin.ancestry import Branch
+from astrapayd.wakeup import Wakeup
 from astrapayd_bitcoin.blocks import MalformedBlock, Payment, payments_in_block
-from astrapayd_bitcoin.faults import (
-    HistoryPruned,
-    MalformedAnswer,
-    NodeSilent,
-    NodeSyncing,
-    RpcError,
-    ShiftingView,
-    WrongChain,
-)
+from astrapayd_bitcoin.faults import NodeSyncing, RpcError
 from astrapayd_bitcoin.mempool import Look, Mempool
 from astrapayd_bitcoin.node import ChainInfo, CoreNode
 from astrapayd_bitcoin.scripts import Scripts
@@ -40,14 +34,10 @@ class News(Protocol):
     :class:`astrapayd_bitcoin.btcd.BtcdConnection`."""
 
     lost: bool
-    frames: int
+    wakeup: Wakeup
 
     async def open(self) -> None:
         """Listen."""
-        ...
-
-    async def wait(self, secs: float) -> bool:
-        """Until there is news, or so long; whether there was."""
         ...
 
     async def close(self) -> None:
@@ -98,7 +88,7 @@ class Following:
         """
         shifts = unheard = 0
         while True:
-            frames, tip = self._notifications.frames, branch.tip
+            frames, tip = self._notifications.wakeup.notifications, branch.tip
             if self._scripts.follow(watch.current):
                 self._mempool.addresses_changed()
             if await self._node.follow(self._scripts.addresses, self._mempool.spent()):
@@ -131,7 +121,7 @@ class Following:
             await self._wait(watch)
             # A subscription that died without a word: tips go on coming, and it tells of none.
             moved = tip is not None and branch.tip != tip
-            unheard = unheard + 1 if moved and frames == self._notifications.frames else 0
+            unheard = unheard + 1 if moved and frames == self._notifications.wakeup.notifications else 0
             if unheard >= _SILENT_HEADS:
                 raise NodeSilent("is connected, but its notifications have stopped")
 
@@ -139,7 +129,7 @@ class Following:
         """Until there is news, an address was added, or it is time for a regular look."""
         until = time.monotonic() + self._poll_secs
         while (left := until - time.monotonic()) > 0 and watch.current.version == self._scripts.version:
-            if await self._notifications.wait(min(left, _NOTICE_ADDRESSES_SECS)):
+            if await self._notifications.wakeup.wait(min(left, _NOTICE_ADDRESSES_SECS)):
                 return
 
     async def _catch_up(self, branch: Branch, watch: WatchSet) -> AsyncGenerator[ChainUpdate]:

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from astrapayd.node_faults import MalformedAnswer
 from astrapayd_bitcoin.blocks import MalformedBlock, Payment, payment_in_transaction, transaction_id
-from astrapayd_bitcoin.faults import MalformedAnswer
 from astrapayd_bitcoin.node import CoreNode, Outpoint
 from astrapayd_bitcoin.scripts import Scripts
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from astrapayd.node_faults import HistoryPruned, MalformedAnswer, ShiftingView
 from astrapayd.transfers import BlockRef
 from astrapayd_bitcoin.blocks import Header, MalformedBlock, parse_header
-from astrapayd_bitcoin.faults import HistoryPruned, MalformedAnswer, RpcError, ShiftingView
+from astrapayd_bitcoin.faults import RpcError
 
 Outpoint = bytes
 """Transaction id and output index as they stand in a transaction, 36 bytes."""

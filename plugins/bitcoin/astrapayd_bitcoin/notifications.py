@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
+
+from astrapayd.wakeup import Wakeup
 
 TOPICS = ("rawtx", "sequence", "hashblock")
 
@@ -31,11 +32,10 @@ class Notifications:
         self._sockets: list[Any] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._last: dict[str, int] = {}
-        self._wakeup = asyncio.Event()
         self.lost = True
         """Something may be missing. Set False by whoever looks at everything, before looking."""
-        self.frames = 0
-        """How many came, to notice a subscription that died without a word."""
+        self.wakeup = Wakeup()
+        """Set by each frame, and by each new connection."""
 
     async def open(self) -> None:
         """Connect, now or as soon as the node is there. Safe to call when open."""
@@ -60,15 +60,6 @@ class Notifications:
             asyncio.create_task(self._notice_connections(monitor)),
         ]
 
-    async def wait(self, secs: float) -> bool:
-        """Until something was heard or lost, or so many seconds have passed; whether it was."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(secs):
-                await self._wakeup.wait()
-        woken = self._wakeup.is_set()
-        self._wakeup.clear()
-        return woken
-
     async def close(self) -> None:
         """Disconnect. Safe to call twice; may be opened again."""
         tasks, self._tasks = self._tasks, []
@@ -88,9 +79,8 @@ class Notifications:
         self._last[topic] = number
         if last is None or number != (last + 1) % _COUNTERS:
             self.lost = True
-        self.frames += 1
         self._heard(topic, body)
-        self._wakeup.set()
+        self.wakeup.notify()
 
     async def _read(self, subscriber: Any) -> None:
         while True:
@@ -99,13 +89,13 @@ class Notifications:
                 self.take(parts[0].decode(errors="replace"), parts[1], parts[2])
             else:
                 self.lost = True
-                self._wakeup.set()
+                self.wakeup.interrupt()
 
     async def _notice_connections(self, monitor: Any) -> None:
         while True:
             await monitor.recv_multipart()
             self.lost = True
-            self._wakeup.set()
+            self.wakeup.interrupt()
             await asyncio.sleep(_SETTLED_SECS)
             self.lost = True
-            self._wakeup.set()
+            self.wakeup.interrupt()

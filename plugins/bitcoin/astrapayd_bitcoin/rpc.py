@@ -21,16 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from astrapayd_bitcoin.faults import (
-    GarbageAnswer,
-    MalformedAnswer,
-    NodeFault,
-    NodeRefuses,
-    NodeSilent,
-    NodeStarting,
-    NodeUnreachable,
-    RpcError,
-)
+from astrapayd.node_faults import GarbageAnswer, MalformedAnswer, NodeFault, NodeSilent, NodeUnreachable
+from astrapayd_bitcoin.faults import NodeRefuses, NodeStarting, RpcError
 
 _NO_JSON = -342  # python-bitcoinrpc's own codes
 _NO_RESULT = -343

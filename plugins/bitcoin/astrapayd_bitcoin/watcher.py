@@ -13,6 +13,9 @@ from typing import TypeVar
 
 import structlog
 
+from astrapayd.ancestry import Branch, OffBranch
+from astrapayd.node_faults import HistoryPruned, NodeFault, WrongChain
+from astrapayd.outage import Backoff, Outage
 from astrapayd.transfers import (
     BlockRef,
     ChainMismatch,
@@ -23,16 +26,13 @@ from astrapayd.transfers import (
     WatcherHealth,
     WatchSet,
 )
-from astrapayd_bitcoin.ancestry import Branch, OffBranch
 from astrapayd_bitcoin.btcd import BtcdConnection, BtcdNode
 from astrapayd_bitcoin.checks import check_node, identify
-from astrapayd_bitcoin.faults import HistoryPruned, NodeFault, WrongChain
 from astrapayd_bitcoin.following import Following, News
 from astrapayd_bitcoin.mempool import Mempool
 from astrapayd_bitcoin.networks import Network
 from astrapayd_bitcoin.node import CoreNode
 from astrapayd_bitcoin.notifications import Notifications
-from astrapayd_bitcoin.outage import Backoff, Outage
 from astrapayd_bitcoin.rpc import Credentials, NodeRpc
 from astrapayd_bitcoin.scripts import Scripts
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from astrapayd.money import Asset
+from astrapayd.node_faults import MalformedAnswer, NodeFault, WrongChain, excerpt
 from astrapayd.transfers import NodeStatus
 from astrapayd_evm import decode
-from astrapayd_evm.faults import MalformedAnswer, NodeFault, RpcError, WrongChain, excerpt
+from astrapayd_evm.faults import RpcError
 from astrapayd_evm.fetching import Fetcher
 from astrapayd_evm.rpc import NodeRpc
 

@@ -5,7 +5,7 @@ Two kinds of oddity are kept apart, because they ask for opposite things.
 - What *anyone's contract* can put on chain (look-alike tokens, zero values, events with other arguments) is skipped:
   it is not a payment, and the block is read on.
 - What only *a broken node or proxy* can cause (a missing field, another block's receipt, a number that is none)
-  raises :class:`~astrapayd_evm.faults.MalformedAnswer`: the block is asked for again and nothing of it is used, since
+  raises :class:`~astrapayd.node_faults.MalformedAnswer`: the block is asked for again and nothing of it is used, since
   what is missing could be somebody's payment.
 
 Everything returned is canonical: lower-case hex with ``0x``; amounts are integers in base units (wei).
@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from astrapayd.node_faults import MalformedAnswer
 from astrapayd.transfers import BlockRef, Transfer, TransferKind, Watched
-from astrapayd_evm.faults import MalformedAnswer
 
 TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 """keccak256("Transfer(address,address,uint256)"), ERC-20's event and by accident ERC-721's, which has 4 topics."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import structlog
 
+from astrapayd.node_faults import HistoryPruned, MalformedAnswer, NodeSilent, ShiftingView
 from astrapayd.transfers import Balance, BlockRef, Transfer, Watched
 from astrapayd_evm import decode, traces
-from astrapayd_evm.faults import HistoryPruned, MalformedAnswer, NodeSilent, RpcError, ShiftingView
+from astrapayd_evm.faults import RpcError
 from astrapayd_evm.rpc import NodeRpc
 
 _log = structlog.get_logger("astrapayd.evm")

@@ -7,7 +7,6 @@ the reader: geth cuts a client that reads too slowly, and web3.py's queue blocks
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
@@ -22,7 +21,9 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 
-from astrapayd_evm.faults import GarbageAnswer, NodeFault, NodeSilent, NodeUnreachable, RpcError
+from astrapayd.node_faults import GarbageAnswer, NodeFault, NodeSilent, NodeUnreachable
+from astrapayd.wakeup import Wakeup
+from astrapayd_evm.faults import RpcError
 
 _MUTE = logging.getLogger("astrapayd_evm.frames")
 _MUTE.disabled = True  # websockets logs whole requests at debug level, and a node's URL may hold its key
@@ -39,33 +40,6 @@ class RpcLimits:
     request_secs: float = 30.0
     silence_secs: float = 30.0
     in_flight: int = 16
-
-
-class Wakeup:
-    """Told that something happened, any number of times; waited for by one."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-        self.notifications = 0
-        """How many have come, ever: tells a silent subscription from a quiet chain."""
-
-    def notify(self) -> None:
-        """Something happened."""
-        self.notifications += 1
-        self._event.set()
-
-    def interrupt(self) -> None:
-        """Wake the one who waits without claiming that a notification came: the connection is gone."""
-        self._event.set()
-
-    async def wait(self, at_most_secs: float) -> bool:
-        """Wait for the next notification, or one that came since the last wait; False when the time is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(at_most_secs):
-                await self._event.wait()
-        was_set = self._event.is_set()
-        self._event.clear()
-        return was_set
 
 
 @dataclass(slots=True)

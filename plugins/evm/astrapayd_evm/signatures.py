@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from astrapayd_evm.faults import MalformedAnswer, RpcError
+from astrapayd.node_faults import MalformedAnswer
+from astrapayd_evm.faults import RpcError
 from astrapayd_evm.rpc import NodeRpc
 
 MAX_SIGNATURE_BYTES = 4096

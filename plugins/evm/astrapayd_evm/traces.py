@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from astrapayd.node_faults import MalformedAnswer
 from astrapayd.transfers import BlockRef, Transfer, TransferKind
 from astrapayd_evm import decode
-from astrapayd_evm.faults import MalformedAnswer
 
 _MOVING = frozenset({"CALL", "CREATE", "CREATE2", "SELFDESTRUCT"})
 """Kinds of call that move coin: a DELEGATECALL or CALLCODE has a value that goes nowhere."""

@@ -11,8 +11,11 @@ from typing import TypeVar
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from astrapayd.ancestry import Branch, OffBranch
 from astrapayd.chains import Depth
 from astrapayd.money import Asset
+from astrapayd.node_faults import HistoryPruned, NodeFault, NodeSilent, ShiftingView, WrongChain
+from astrapayd.outage import Backoff, Outage
 from astrapayd.transfers import (
     Balance,
     BlockRef,
@@ -26,20 +29,12 @@ from astrapayd.transfers import (
     WatcherHealth,
     WatchSet,
 )
+from astrapayd.wakeup import Wakeup
 from astrapayd_evm import signatures
-from astrapayd_evm.ancestry import Branch, OffBranch
 from astrapayd_evm.checks import check_node, identify, used_addresses
-from astrapayd_evm.faults import (
-    HistoryPruned,
-    NodeFault,
-    NodeSilent,
-    RpcError,
-    ShiftingView,
-    WrongChain,
-)
+from astrapayd_evm.faults import RpcError
 from astrapayd_evm.fetching import Fetcher
-from astrapayd_evm.outage import Backoff, Outage
-from astrapayd_evm.rpc import NodeRpc, RpcLimits, Wakeup
+from astrapayd_evm.rpc import NodeRpc, RpcLimits
 
 T = TypeVar("T")
 

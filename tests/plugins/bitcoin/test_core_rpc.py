@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from astrapayd_bitcoin.faults import (
-    GarbageAnswer,
-    MalformedAnswer,
-    NodeFault,
-    NodeRefuses,
-    NodeSilent,
-    NodeStarting,
-    NodeUnreachable,
-    RpcError,
-)
+from astrapayd.node_faults import GarbageAnswer, MalformedAnswer, NodeFault, NodeSilent, NodeUnreachable
+from astrapayd_bitcoin.faults import NodeRefuses, NodeStarting, RpcError
 from astrapayd_bitcoin.node import CoreNode
 from astrapayd_bitcoin.rpc import Credentials, NodeRpc
 from tests.plugins.bitcoin.following import core_watcher

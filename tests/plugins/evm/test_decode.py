@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from astrapayd.node_faults import MalformedAnswer
 from astrapayd.transfers import BlockRef, Transfer, TransferKind, Watched
 from astrapayd_evm import decode
-from astrapayd_evm.faults import MalformedAnswer
 
 USDT, OTHER_TOKEN, OURS, STRANGER = ("0x" + two * 20 for two in ("a1", "b2", "c3", "d4"))
 BLOCK_HASH, PARENT = "0x" + "ee" * 32, "0x" + "dd" * 32

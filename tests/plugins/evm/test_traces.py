@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from astrapayd.node_faults import MalformedAnswer
 from astrapayd.transfers import BlockRef, TransferKind
 from astrapayd_evm import traces
-from astrapayd_evm.faults import MalformedAnswer
 
 PAYER, SAFE, OURS, OTHER, PRECOMPILE = ("0x" + two * 20 for two in ("a1", "b2", "c3", "d4", "04"))
 REF = BlockRef(100, "0x" + "ee" * 32, "0x" + "dd" * 32, 1_700_000_000)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from astrapayd.ancestry import Branch, OffBranch
+from astrapayd.node_faults import NodeBehind, ShiftingView
 from astrapayd.transfers import BlockRef
-from astrapayd_evm.ancestry import Branch, OffBranch
-from astrapayd_evm.faults import NodeBehind, ShiftingView
 
 
 def chain(names: str, start: int = 100, parent: str = "root") -> list[BlockRef]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from astrapayd.node_faults import NodeBehind, ShiftingView
 from astrapayd.transfers import BlockRef
-from astrapayd_bitcoin.faults import NodeBehind, ShiftingView
 
 BlockAt = Callable[[int], Awaitable[BlockRef | None]]
 """Answers the node's block at a height, or None where it has none."""
