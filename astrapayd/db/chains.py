@@ -239,6 +239,28 @@ async def next_derivation_index(tx: AsyncConnection, key_hash: str, branch: int)
     """Take the next index of a key's branch: (derivation's id, index). One counter, whichever stores and chains use it;
     an index is never given twice, not even after an opening that failed later in the same transaction.
     """
+    derivation = await _derivation(tx, key_hash, branch)
+    taken = (
+        update(derivations)
+        .where(derivations.c.id == derivation)
+        .values(next_index=derivations.c.next_index + 1)
+        .returning(derivations.c.next_index)
+    )
+    return derivation, int((await tx.execute(taken)).scalar_one()) - 1
+
+
+async def skip_indexes(tx: AsyncConnection, key_hash: str, branch: int, next_index: int) -> None:
+    """Give out no index below ``next_index`` any more: they have a history."""
+    derivation = await _derivation(tx, key_hash, branch)
+    await tx.execute(
+        update(derivations)
+        .where(derivations.c.id == derivation, derivations.c.next_index < next_index)
+        .values(next_index=next_index)
+    )
+
+
+async def _derivation(tx: AsyncConnection, key_hash: str, branch: int) -> int:
+    """The counter of a key's branch, made at its first use."""
     known = select(derivations.c.id).where(derivations.c.key_hash == key_hash, derivations.c.branch == branch)
     derivation = (await tx.execute(known)).scalar_one_or_none()
     if derivation is None:
@@ -246,13 +268,7 @@ async def next_derivation_index(tx: AsyncConnection, key_hash: str, branch: int)
             async with tx.begin_nested():
                 await tx.execute(insert(derivations).values(key_hash=key_hash, branch=branch, next_index=0))
         derivation = (await tx.execute(known)).scalar_one()
-    taken = (
-        update(derivations)
-        .where(derivations.c.id == derivation)
-        .values(next_index=derivations.c.next_index + 1)
-        .returning(derivations.c.next_index)
-    )
-    return int(derivation), int((await tx.execute(taken)).scalar_one()) - 1
+    return int(derivation)
 
 
 async def unfunded_run(connection: AsyncConnection, key_hash: str, branch: int, at_most: int) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd import balances
 from astrapayd.bookkeeping import ChainView
+from astrapayd.chains import Chain
 from astrapayd.config import AccountSection, StoreSection
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import reservations as reservation_queries
@@ -44,11 +46,30 @@ class Opening:
 
 
 class Unvetted(Exception):
-    """The session would get one of these addresses, and nobody has asked the node yet whether they have a history."""
+    """The session would get one of these addresses, and nobody has asked the node yet whether they have a history.
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    They are those of a key (``key_hash``) from ``index`` on.
+    """
+
+    def __init__(self, chain: Chain, key_hash: str, index: int, addresses: Sequence[str]) -> None:
         super().__init__("addresses are to be vetted first")
+        self.chain = chain
+        self.key_hash = key_hash
+        self.index = index
         self.addresses = addresses
+
+
+async def vet(core: Core, unvetted: Unvetted) -> None:
+    """Ask the node, and pass for good by what has a history, however long: an opening may go on from there later.
+
+    :raises astrapayd.transfers.WatcherError: if no node answers.
+    """
+    chain, index = unvetted.chain, unvetted.index
+    await core.vetting.ask(chain, unvetted.addresses)
+    used = [*takewhile(lambda address: core.vetting.is_used(chain.id, address), unvetted.addresses)]
+    if used:
+        async with core.database.write() as tx:
+            await chain_queries.skip_indexes(tx, unvetted.key_hash, _BRANCH, index + len(used))
 
 
 async def reserve(core: Core, tx: AsyncConnection, opening: Opening) -> None:
@@ -121,7 +142,8 @@ async def _on_own_address(
         address = chain.derive(xpub, _BRANCH, index)
         used = core.vetting.is_used(chain.id, address)
         if used is None:
-            raise Unvetted([chain.derive(xpub, _BRANCH, index + further) for further in range(_VETTED_AT_ONCE)])
+            ahead = [chain.derive(xpub, _BRANCH, index + further) for further in range(_VETTED_AT_ONCE)]
+            raise Unvetted(chain, key_hash, index, ahead)
         if used:
             continue  # by the wallet itself, or by another shop: whoever pays there again would pay this session
         address_id = await chain_queries.insert_derived_address(tx, chain.id, address, row.store, derivation, index)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from astrapayd.ids import normal_code
 from astrapayd.links import Link, Unavailable, availability, chosen_price
 from astrapayd.money import Asset
 from astrapayd.services.core import Core, NotFound, TryLater
-from astrapayd.services.reserving import Opening, Unvetted, reserve
+from astrapayd.services.reserving import Opening, Unvetted, reserve, vet
 from astrapayd.sessions import Cancelled, Session, Settled, Status
 from astrapayd.transfers import WatcherError
 
@@ -91,7 +91,11 @@ async def open_session(
         try:
             return await _open(core, slug, asset_id, amount, token, source)
         except Unvetted as unvetted:
-            await _vet(core, asset_id, unvetted.addresses)
+            try:
+                await vet(core, unvetted)
+            except WatcherError as error:
+                _log.warning("new addresses cannot be vetted", chain=unvetted.chain.id, reason=str(error))
+                raise TryLater("the shop's node does not answer at the moment", 15) from None
     raise TryLater("the shop looks for an address that was never used before", 5)
 
 
@@ -118,16 +122,6 @@ async def _open(core: Core, slug: str, asset_id: str, amount: str, token: str, s
         opening = Opening(opened.session_id, _digest(opened.secret), link, price, asset, view, source)
         await reserve(core, tx, opening)
         return opened
-
-
-async def _vet(core: Core, asset_id: str, addresses: Sequence[str]) -> None:
-    """:raises TryLater: if no node answers."""
-    chain = core.registry[core.registry.asset(asset_id).chain]
-    try:
-        await core.vetting.ask(chain, addresses)
-    except WatcherError as error:
-        _log.warning("new addresses cannot be vetted", chain=chain.id, reason=str(error))
-        raise TryLater("the shop's node does not answer at the moment", 15) from None
 
 
 async def find_session(core: Core, session_id: str) -> SessionDetails:

@@ -93,6 +93,19 @@ async def test_long_history_is_skipped_over_in_one_opening(tmp_path: Path) -> No
         assert [r["derivation_index"] for r in await front.rows(addresses)] == [35]
 
 
+async def test_history_longer_than_one_opening_looks_through_is_passed_by_in_the_end(tmp_path: Path) -> None:
+    """An account that a wallet has used for years: some openings ask to come back, and none begins from the start."""
+    async with shopfront(tmp_path, account=ACCOUNT) as front:
+        await front.mine(*(front.pay(PRICE, to=own(i)) for i in range(250)))
+        link = await front.link()
+        for _ in range(2):
+            with pytest.raises(TryLater, match="never used before"):
+                await front.open(link)
+            front.clock.ahead_secs += 3600  # what the node said is forgotten, how far it was asked is not
+        await front.open(link)
+        assert [r["derivation_index"] for r in await front.rows(addresses)] == [250]
+
+
 async def test_no_address_is_given_out_unvetted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with shopfront(tmp_path, account=ACCOUNT) as front:
         link = await front.link()

@@ -32,6 +32,10 @@ async def shop(node: TestNode, tmp_path: Path) -> AsyncIterator[Shop]:
         yield shop
 
 
+async def height(node: TestNode) -> int:
+    return int(await node.wallet.request("eth_blockNumber"), 16)
+
+
 async def two_sessions(shop: Shop) -> tuple[Asked, Asked]:
     url = await shop.link("25.00", "USDT")
     return await shop.open(url, USDT), await shop.open(url, USDT)
@@ -61,6 +65,27 @@ async def test_batch_transfer_with_several_logs(shop: Shop, node: TestNode) -> N
     paid = [(await shop.until("session.paid"))[-1]["data"] for _ in range(2)]
     ordinals = {one["session"]["id"]: [p["ordinal"] for p in one["payments"]] for one in paid}
     assert ordinals == {first.session_id: [3], second.session_id: [1]}
+
+
+async def test_hundred_small_transfers_under_a_confirmation_tier(node: TestNode, tmp_path: Path) -> None:
+    """What is due would need one confirmation; what came, in a hundred pieces of one transaction, needs four."""
+    tiers = 'decimals = 6\ntiers = [{ at_least = "20", confirmations = 4 }]'
+    async with a_shop(
+        tmp_path, url=node.url, chain_id=node.chain_id, usdt=node.usdt, account=OWN_ADDRESSES, token=tiers
+    ) as shop:
+        await shop.start()
+        asked = await shop.open(await shop.link("10.00", "USDT"), USDT)
+        await node.pay_batch([(asked.address, 250_000)] * 100)
+        await node.mine(3)
+        await shop.until("session.processing")
+        while (await find_session(shop.core, asked.session_id)).head_height < await height(node):
+            await asyncio.sleep(0.05)
+        assert (await find_session(shop.core, asked.session_id)).row.state.status is Status.PROCESSING
+        await node.mine()
+        told = (await shop.until("session.paid"))[-1]["data"]
+        assert told["session"]["received"] == "25.00"
+        assert {p["confirmations"] for p in told["payments"]} == {4}
+        assert len(told["payments"]) == 100
 
 
 async def test_six_block_reorg_over_two_payments(shop: Shop, node: TestNode) -> None:
