@@ -243,7 +243,7 @@ def chosen_price(link: Link, asset: Asset, text: str, minimums: Mapping[str, int
         return link.price
     why = _why_no_price(text, link.currency, [asset], minimums)
     if not why and (bound := _out_of_bounds(text, link.amount_rules)):
-        why = f"amount in {link.currency} {text!r} is {bound}"
+        why = f"amount in {link.currency} {text!r} is {bound}: choose another one"
     if why:
         raise AmountError(why)
     return text

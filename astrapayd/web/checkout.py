@@ -38,6 +38,9 @@ change by another process (the CLI) is seen."""
 
 MAX_LIVE = 10_000
 
+OTHER_AMOUNT = "other"
+"""The choice beside the offered amounts: the one that is typed."""
+
 
 class Checkout:
     """Handlers of the public pages."""
@@ -87,9 +90,9 @@ class Checkout:
         form = await request.post()
         slug, token = request.match_info["slug"], form.get("form_token", "")
         asset_id = form.get("asset", "")
-        preset, typed = str(form.get("preset", "")), str(form.get("amount", "")).strip()
-        amount = typed or preset
+        amount = str(form.get("amount", "")).strip()
         try:
+            amount = _chosen_amount(str(form.get("preset", "")), amount)
             opened = await session_service.open_session(
                 self._core, slug, str(asset_id), form_token=str(token)[:100], source="checkout", amount=amount
             )
@@ -276,6 +279,18 @@ class Checkout:
         if retry_after_secs:
             headers["Retry-After"] = str(retry_after_secs)
         return web.Response(text=self._pages.render(view), status=status, content_type="text/html", headers=headers)
+
+
+def _chosen_amount(preset: str, typed: str) -> str:
+    """What a form asks to pay: one of the offered amounts, or the one that was typed.
+
+    :raises AmountError: if it says both; which one was meant is not guessed.
+    """
+    if preset in ("", OTHER_AMOUNT):
+        return typed
+    if typed not in ("", preset):
+        raise AmountError(f"two amounts are given, {preset} and {typed}: choose one, and clear the other")
+    return preset
 
 
 def _sentence(text: str) -> str:

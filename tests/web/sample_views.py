@@ -209,7 +209,7 @@ SAMPLES: Mapping[str, View] = {
     "link-several": replace(LINK, currency="USD", choices=(USDT_ETH, USDT_TRON, BTC, ETH)),
     "link-open-amount": OPEN_AMOUNT,
     "link-open-amount-refused": replace(
-        OPEN_AMOUNT, amount="0.5", error="Amount in USDT '0.5' is less than the least, 1.00."
+        OPEN_AMOUNT, amount="0.5", error="Amount in USDT '0.5' is less than the least, 1.00: choose another one."
     ),
     "link-node-behind": replace(LINK, choices=(replace(USDT_ETH, available=False),)),
     "link-sold-out": replace(LINK, state="sold_out"),

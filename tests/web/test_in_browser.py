@@ -198,3 +198,18 @@ async def test_keyboard_reaches_everything_in_reading_order(page: Page) -> None:
     ]
     assert "Check now" in reached
     assert "Cancel this payment" in reached
+
+
+@pytest.mark.parametrize("script", [True, False])
+async def test_open_amount_is_chosen_or_typed(browser: Browser, stage: Stage, script: bool) -> None:
+    """The field is there for who wants another amount; what was typed and given up is not sent along."""
+    page = await browser.new_page(viewport=PHONE, java_script_enabled=script)  # type: ignore[arg-type]
+    await page.goto(f"{stage.base}/sample/link-open-amount")
+    typed = page.get_by_label("Amount in USDT")
+    await expect(typed).to_be_hidden()
+    await page.get_by_text("Another amount").click()
+    await typed.fill("7")
+    await page.get_by_text("20 USDT").click()
+    await expect(typed).to_be_hidden()
+    await expect(page.locator("#amount")).to_have_value("" if script else "7")  # without, the server asks
+    await page.close()

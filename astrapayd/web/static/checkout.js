@@ -25,6 +25,12 @@
     }
   };
 
+  // What was typed and then given up for an offered amount would be a second one: the server asks which is meant.
+  doc.addEventListener("change", ({ target }) => {
+    const typed = doc.getElementById("amount");
+    if (typed && target.name === "preset" && target.value !== "other") typed.value = "";
+  });
+
   doc.addEventListener("click", async (event) => {
     const button = event.target.closest("button");
     if (!button) return;
