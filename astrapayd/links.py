@@ -241,12 +241,18 @@ def chosen_price(link: Link, asset: Asset, text: str, minimums: Mapping[str, int
     """
     if link.price:
         return link.price
-    why = _why_no_price(text, link.currency, [asset], minimums)
-    if not why and (bound := _out_of_bounds(text, link.amount_rules)):
-        why = f"amount in {link.currency} {text!r} is {bound}: choose another one"
+    why = why_not_payable(link, [asset], text, minimums)
     if why:
         raise AmountError(why)
     return text
+
+
+def why_not_payable(link: Link, assets: Sequence[Asset], text: str, minimums: Mapping[str, int]) -> str:
+    """Why an amount cannot be chosen for a link with an open one, in some of the assets: one sentence, or nothing."""
+    why = _why_no_price(text, link.currency, assets, minimums)
+    if not why and (bound := _out_of_bounds(text, link.amount_rules)):
+        why = f"amount in {link.currency} {text!r} is {bound}: choose another one"
+    return why
 
 
 def price_in(asset: Asset, price: str) -> int:

@@ -154,6 +154,74 @@ def show(config_path: Path, as_json: bool, link_key: str) -> None:
     with_core(config_path, work)
 
 
+@link.command(
+    epilog="""\b
+Examples:
+  astrapayd link sign donation-x7k2mq --amount 25 --order 1042
+  astrapayd link sign coffee-x7k2mq --order 1042 --expires-in 1h
+"""
+)
+@click.argument("link_key", metavar="LINK")
+@click.option("--amount", default="", help="What is to be paid, such as 25.00; for a link with an open amount.")
+@click.option("--order", default="", help="Your shop's own reference; each is fulfilled once.")
+@click.option("--email", default="", help="The customer's e-mail address, for a field that asks for it.")
+@click.option("--expires-in", help="For how long it can be opened, such as 30m, 12h, 7d. Default: for ever.")
+@leaf
+def sign(
+    config_path: Path, as_json: bool, link_key: str, amount: str, order: str, email: str, expires_in: str | None
+) -> None:
+    """Print a link's address with an amount and an order that the customer cannot change."""
+    from astrapayd.prefill import Terms
+    from astrapayd.services.prefill import signed_url
+
+    lasts_secs = _duration_secs(expires_in) if expires_in is not None else None
+
+    async def work(core: Core) -> None:
+        until = core.now() + lasts_secs if lasts_secs is not None else None
+        url = await signed_url(core, link_key, Terms(amount, order, email, until))
+        emit_json({"url": url, "until": until}) if as_json else click.echo(url)
+
+    with_core(config_path, work)
+
+
+@link.command(
+    "signing-key",
+    epilog="""\b
+Examples:
+  astrapayd link signing-key
+  astrapayd link signing-key --rotate    a new secret; from now on signatures by both count
+  astrapayd link signing-key --end       the shop has the new one: the old one counts no more
+""",
+)
+@click.option("--store", help="Whose. Not needed when there is one.")
+@click.option("--rotate", is_flag=True, help="Make a new secret; signatures by the old one count until --end.")
+@click.option("--end", is_flag=True, help="End the rotation: only the new secret's signatures count.")
+@leaf
+def signing_key(config_path: Path, as_json: bool, store: str | None, rotate: bool, end: bool) -> None:
+    """Print the secret with which a shop's own code signs a link's address; it is made when first asked for."""
+    from astrapayd.services import prefill
+
+    if rotate and end:
+        fail("--end", "ends what --rotate begins: give one of them")
+
+    async def work(core: Core) -> None:
+        name = the_store(core, store)
+        if rotate:
+            found = await prefill.rotate_signing_secret(core, name)
+        elif end:
+            await prefill.end_signing_rotation(core, name)
+            found = await prefill.signing_secrets(core, name)
+        else:
+            found = await prefill.signing_secrets(core, name)
+        if as_json:
+            emit_json({"store": name, "secret": found[0], "rotating": len(found) > 1})
+            return
+        old = "counts until --end" if len(found) > 1 else None
+        emit_facts([("store", name), ("secret", found[0]), ("the old one", old)])
+
+    with_core(config_path, work)
+
+
 def _switch(name: str, status: str, doc: str) -> None:
     """A command that changes a link's status."""
 

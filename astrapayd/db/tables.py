@@ -164,6 +164,13 @@ links = Table(
     Index(None, "store", "created_at"),
 )
 
+link_signing_keys = Table(  # with which a store signs what an address says of a payment
+    "link_signing_keys",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("secrets", Json, nullable=False),  # `lnksec_…`, newest first; two while they are rotated
+)
+
 invoices = Table(
     "invoices",
     metadata,

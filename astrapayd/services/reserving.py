@@ -34,7 +34,10 @@ _VETTED_AT_ONCE = 10
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A session on its way in: everything but where it is paid. ``price`` is decimal text in the link's currency."""
+    """A session on its way in: everything but where it is paid. ``price`` is decimal text in the link's currency.
+
+    ``order_ref`` is the shop's own, from an authenticated or signed request only.
+    """
 
     session_id: str
     secret_hash: str
@@ -43,6 +46,7 @@ class Opening:
     asset: Asset
     view: ChainView
     source: str
+    order_ref: str = ""
 
 
 class Unvetted(Exception):
@@ -82,7 +86,12 @@ async def reserve(core: Core, tx: AsyncConnection, opening: Opening) -> None:
     account = store.accounts[opening.asset.chain]
     checkout_id = new_id("chk")
     await session_queries.insert_checkout(
-        tx, checkout_id=checkout_id, store=opening.link.store, link_id=opening.link.id, order_ref="", now=core.now()
+        tx,
+        checkout_id=checkout_id,
+        store=opening.link.store,
+        link_id=opening.link.id,
+        order_ref=opening.order_ref,
+        now=core.now(),
     )
     row = _new_row(core, store, opening, checkout_id)
     full = TryLater("every unique amount of this shop is taken at the moment", 60)
@@ -179,7 +188,7 @@ def _new_row(core: Core, store: StoreSection, opening: Opening, checkout_id: str
         checkout_id=checkout_id,
         store=link.store,
         link_id=link.id,
-        order_ref="",
+        order_ref=opening.order_ref,
         chain=asset.chain,
         asset=asset,
         address_id=0,

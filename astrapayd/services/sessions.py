@@ -73,23 +73,24 @@ class SessionDetails:
 
 
 async def open_session(
-    core: Core, slug: str, asset_id: str, *, form_token: str, source: str, amount: str = ""
+    core: Core, slug: str, asset_id: str, *, form_token: str, source: str, amount: str = "", order_ref: str = ""
 ) -> Opened:
     """Reserve an amount or address for a customer, in one transaction with the height above which it can be paid.
 
     ``form_token`` is the random text of the form that was sent: sent twice (a double tap, a bad line) it opens one
     session, and the same browser gets the same secret again. ``amount`` is what the customer chose, as decimal text in
-    the link's currency; it counts only where the link leaves it open.
+    the link's currency; it counts only where the link leaves it open. ``order_ref`` is the shop's own reference, which
+    is fulfilled once: whoever calls this has it from an authenticated or signed request.
 
     :raises NotFound: if the link does not exist or does not take the asset.
     :raises LinkUnavailable: if it is paused, expired, archived or sold out.
     :raises astrapayd.money.AmountError: if the amount chosen is none, or not one that may be paid.
     :raises TryLater: while the chain's watcher is not level with its node, or every tail is taken.
     """
-    token = f"{slug}\0{asset_id}\0{amount}\0{form_token or secrets.token_urlsafe(32)}"
+    token = f"{slug}\0{asset_id}\0{amount}\0{order_ref}\0{form_token or secrets.token_urlsafe(32)}"
     for _ in range(_VETTINGS):
         try:
-            return await _open(core, slug, asset_id, amount, token, source)
+            return await _open(core, slug, asset_id, amount, order_ref, token, source)
         except Unvetted as unvetted:
             try:
                 await vet(core, unvetted)
@@ -99,7 +100,7 @@ async def open_session(
     raise TryLater("the shop looks for an address that was never used before", 5)
 
 
-async def _open(core: Core, slug: str, asset_id: str, amount: str, token: str, source: str) -> Opened:
+async def _open(core: Core, slug: str, asset_id: str, amount: str, order_ref: str, token: str, source: str) -> Opened:
     now = core.now()
     async with core.database.write() as tx:
         if asset_id in {asset.id for asset in core.registry.assets()}:
@@ -119,7 +120,7 @@ async def _open(core: Core, slug: str, asset_id: str, amount: str, token: str, s
         asset = core.registry.asset(asset_id)
         price = chosen_price(link, asset, amount, core.minimums)
         view = await _level_view(core, tx, asset, now)
-        opening = Opening(opened.session_id, _digest(opened.secret), link, price, asset, view, source)
+        opening = Opening(opened.session_id, _digest(opened.secret), link, price, asset, view, source, order_ref)
         await reserve(core, tx, opening)
         return opened
 

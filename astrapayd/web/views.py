@@ -126,6 +126,8 @@ class LinkView:
     most: str = ""
     presets: tuple[str, ...] = ()
     amount: str = ""  # as typed before, where it was refused
+    order: str = ""  # the shop's reference, signed by it
+    prefill: str = ""  # percent-encoded query that the form carries on; ``price`` is then what the shop has signed
     description: str = ""
     picture_url: str = ""
     chosen: str = ""  # asset id; the first available one otherwise

@@ -211,6 +211,15 @@ SAMPLES: Mapping[str, View] = {
     "link-open-amount-refused": replace(
         OPEN_AMOUNT, amount="0.5", error="Amount in USDT '0.5' is less than the least, 1.00: choose another one."
     ),
+    "link-pre-filled": replace(
+        OPEN_AMOUNT,
+        title="Kaffeehaus Nord, your order",
+        description="",
+        price="74.50",
+        choices=(replace(USDT_ETH, price="74.50"),),
+        order="1042",
+        prefill="amount=74.50&order=1042&signature=9b0f",
+    ),
     "link-node-behind": replace(LINK, choices=(replace(USDT_ETH, available=False),)),
     "link-sold-out": replace(LINK, state="sold_out"),
     "link-paused": replace(LINK, state="paused"),
@@ -254,6 +263,11 @@ SAMPLES: Mapping[str, View] = {
     "verify-found": VerifyView("found", "7KQ2-M9XD", "paid", usdt("25.003417"), "2026-11-23T12:06:20Z"),
     "verify-open": VerifyView("found", "7KQ2-M9XD", "waiting", usdt("25.003417"), "2026-11-23T12:00:00Z"),
     "verify-not-found": VerifyView("not_found", "7KQ2-M9XC"),
+    "problem-edited": ProblemView(
+        403,
+        "This address was changed after the shop signed it: go back to the shop and start the payment there again.",
+        back_url="https://kaffeehaus-nord.example/cart",
+    ),
     "problem-404": ProblemView(404),
     "problem-429": ProblemView(429, retry_after_secs=30),
     "problem-503": ProblemView(503, retry_after_secs=60, back_url="https://kaffeehaus-nord.example/cart"),

@@ -119,6 +119,12 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "link_signing_keys",
+        sa.Column("store", sa.String(length=64), nullable=False),
+        sa.Column("secrets", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("store", name=op.f("pk_link_signing_keys")),
+    )
+    op.create_table(
         "store_settings",
         sa.Column("store", sa.String(length=64), nullable=False),
         sa.Column("settings", sa.LargeBinary(), nullable=False),
@@ -552,6 +558,7 @@ def downgrade() -> None:
     op.drop_table("webhook_endpoints")
     op.drop_table("subscriptions")
     op.drop_table("store_settings")
+    op.drop_table("link_signing_keys")
     with op.batch_alter_table("quotes", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_quotes_base_quote_observed_at"))
 
