@@ -193,7 +193,8 @@ def match(
     :param reservations: the live ones on the transfer's address, of every asset.
     :param released: those given back there that were for exactly this amount, whose customers may still pay; needed
         only where rule 2 or 3 holds.
-    :param proved: the open sessions whose payer the transfer's sender has proved to be, by signature.
+    :param proved: the sessions whose payer the transfer's sender has proved to be, by signature. Whether they are paid
+        does not matter: that may change with a reorganisation, and credits must not depend on it.
     """
     owners = [r for r in reservations if r.tail is None]
     if owners:
