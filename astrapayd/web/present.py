@@ -26,6 +26,7 @@ from astrapayd.web.views import (
     LinkView,
     NetworkText,
     PaidView,
+    PayerForm,
     PaymentState,
     PaymentView,
     ReceiptView,
@@ -93,9 +94,10 @@ def payment_view(
     *,
     cancel_token: str = "",
     claim: ClaimForm | None = None,
+    payer: PayerForm | None = None,
     extras: tuple[Markup, ...] = (),
 ) -> PaymentView:
-    """The page of a session that is not paid. ``cancel_token`` and ``claim`` are for its own browser only."""
+    """The page of a session that is not paid. ``cancel_token`` and the forms are for its own browser only."""
     row, state, asset = details.row, details.row.state, details.row.asset
     chain, now = core.registry[row.chain], core.now()
     asking_rest = details.asking.purpose == "rest"
@@ -135,6 +137,7 @@ def payment_view(
         can_cancel=bool(cancel_token) and state.status is Status.PENDING and not state.received_base,
         cancel_token=cancel_token,
         claim=claim,
+        payer=payer,
         # Without what the shop has signed, the link would sell another thing than the order: back to the shop then.
         link_url="" if row.order_ref else f"/l/{details.link.slug}",
         back_url=row.back_url,
