@@ -127,8 +127,8 @@ Examples:
 def restored(skipped: int, config_path: Path, as_json: bool) -> None:
     """Say that the database was restored by other means: pg_restore, or a snapshot of its disk.
 
-    Begins the new epoch that `backup restore` begins by itself. Stop every astrapayd first. Once is enough; a second time
-    only jumps again.
+    Begins the new epoch that `backup restore` begins by itself. Stop every astrapayd first. Once is enough; a second
+    time only jumps again.
     """
     from astrapayd.services import backup as service
 

@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 """Called now and then with how much is done, and of how much."""
 
 _HEADER: Final = b"SQLite format 3\0"
-_PAGES_AT_ONCE: Final = 1_000
+_PAGES_AT_ONCE: Final = 16
 _COUNTED: Final = ("links", "sessions", "transfers", "events", "deliveries")
 
 
