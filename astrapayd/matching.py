@@ -6,7 +6,7 @@ candidates ranked for a person.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
@@ -196,23 +196,44 @@ def match(
     reservations: Sequence[Reservation],
     allowance: Allowance,
     released: Sequence[Reservation] = (),
+    proved: Collection[str] = (),
 ) -> Matched | Unmatched:
     """Which session a transfer pays.
 
     1. The address belongs to one session: that session, if the asset is its own.
     2. Exactly the amount due of one reservation (also after expiry, also a second time).
-    3. The tail of one reservation, and the amount off by whole price steps within the allowance.
-    4. Otherwise unmatched; also where 2 or 3 would hold, but it is exactly what an earlier holder of the tail was asked
-       for and may be paying now.
+    3. The tail of one reservation, and the amount off by whole price steps within the allowance. Neither 2 nor 3 where
+       it is exactly what an earlier holder of the tail was asked for and may be paying now.
+    4. The sender has proved to be the payer of exactly one of them: that session, whatever the amount.
+    5. Otherwise unmatched.
 
     :param reservations: the live ones on the transfer's address, of every asset.
     :param released: those given back there that were for exactly this amount, whose customers may still pay; needed
         only where rule 2 or 3 holds.
+    :param proved: the sessions whose payer the transfer's sender has proved to be, by signature. Whether they are paid
+        does not matter: that may change with a reorganisation, and credits must not depend on it.
     """
     owners = [r for r in reservations if r.tail is None]
     if owners:
         return _match_own_address(arrival, owners[0])
+    verdict = _match_amount(arrival, reservations, allowance, released)
+    if isinstance(verdict, Matched) or not proved:
+        return verdict
+    theirs = _sessions(
+        r
+        for r in reservations
+        if r.session_id in proved and r.asset.id == arrival.asset.id and _miss(arrival, r) is None
+    )
+    if len(theirs) == 1:
+        return Matched(theirs[0], CreditReason.PAYER, "its sender has proved by signature to be this session's payer")
+    first = [Candidate(session, "its payer, proved by signature, has sent it") for session in theirs]
+    rest = [candidate for candidate in verdict.candidates if candidate.session_id not in theirs]
+    return Unmatched(verdict.reason, tuple([*first, *rest][:MAX_CANDIDATES]))
 
+
+def _match_amount(
+    arrival: Arrival, reservations: Sequence[Reservation], allowance: Allowance, released: Sequence[Reservation]
+) -> Matched | Unmatched:
     # A stranger's earlier transfer of exactly the new session's amount must not pay it; nor does one pay that was
     # made after the late window, in an update that reaches further than the window's end.
     same_asset = [r for r in reservations if r.asset.id == arrival.asset.id and _miss(arrival, r) is None]

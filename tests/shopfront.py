@@ -27,7 +27,7 @@ from astrapayd.services.links import create_link
 from astrapayd.services.sessions import open_session
 from astrapayd.services.vetting import Vetting
 from astrapayd.sessions import Session
-from astrapayd.testing import ChainScript, FakeChain
+from astrapayd.testing import ChainScript, FakeChain, FakeWatcher
 from astrapayd.transfers import ChainUpdate, Transfer
 from tests.databases import database_url
 
@@ -130,6 +130,15 @@ class Shopfront:
         written = sorted(r["sequence"] for r in await self.rows(events))
         assert written == sorted(r["sequence"] for r in await self.rows(deliveries))
         assert written == list(range(1, len(written) + 1))
+
+
+class SilentChain(FakeChain):
+    """Its nodes are away whenever somebody asks."""
+
+    def watcher(self) -> FakeWatcher:
+        watcher = super().watcher()
+        watcher.reachable = False
+        return watcher
 
 
 async def look(core: Core, epoch: int, *, level: bool = True, chain: str = "fake") -> None:

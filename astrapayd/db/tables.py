@@ -346,6 +346,17 @@ claims = Table(
     Index(None, "status", "created_at"),
 )
 
+payers = Table(  # who has proved, before paying, whose account pays a session: any amount from it is the session's
+    "payers",
+    metadata,
+    Column("session_id", ForeignKey("sessions.id"), nullable=False),
+    Column("sender", String(128), nullable=False),
+    Column("proof", Json, nullable=False),  # the signed text and its signature
+    Column("proved_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("session_id", "sender"),
+    Index(None, "sender"),
+)
+
 fulfilments = Table(  # one per order, and one per use of a single-use link
     "fulfilments",
     metadata,

@@ -25,6 +25,7 @@ from astrapayd.web.views import (
     LinkView,
     NetworkText,
     PaidView,
+    PayerForm,
     PaymentState,
     PaymentView,
     ReceiptView,
@@ -80,9 +81,10 @@ def payment_view(
     *,
     cancel_token: str = "",
     claim: ClaimForm | None = None,
+    payer: PayerForm | None = None,
     extras: tuple[Markup, ...] = (),
 ) -> PaymentView:
-    """The page of a session that is not paid. ``cancel_token`` and ``claim`` are for its own browser only."""
+    """The page of a session that is not paid. ``cancel_token`` and the forms are for its own browser only."""
     row, state, asset = details.row, details.row.state, details.row.asset
     chain, now = core.registry[row.chain], core.now()
     asking_rest = details.asking.purpose == "rest"
@@ -122,6 +124,7 @@ def payment_view(
         can_cancel=bool(cancel_token) and state.status is Status.PENDING and not state.received_base,
         cancel_token=cancel_token,
         claim=claim,
+        payer=payer,
         link_url=f"/l/{details.link.slug}",
         back_url=row.back_url,
         order=row.order_ref,

@@ -166,6 +166,22 @@ class ClaimForm:
 
 
 @dataclass(frozen=True, slots=True)
+class PayerForm:
+    """For the session's own browser: to prove the account that is going to pay, so that any amount from it is counted.
+
+    ``proved`` are the accounts that did, ``challenge`` is the text to sign. ``open`` as in :class:`ClaimForm`.
+    """
+
+    token: str
+    challenge: str
+    proved: tuple[str, ...] = ()
+    open: bool = False
+    account: str = ""  # as typed before, with what was wrong
+    signature: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentView:
     """`/s/ID` until it is paid, and each message of its live stream."""
 
@@ -197,6 +213,7 @@ class PaymentView:
     can_cancel: bool = False
     cancel_token: str = ""
     claim: ClaimForm | None = None
+    payer: PayerForm | None = None
     link_url: str = ""  # to start again
     back_url: str = ""
     order: str = ""

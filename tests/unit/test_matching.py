@@ -329,3 +329,55 @@ def test_whatever_arrives_is_credited_only_by_a_rule(reservations: list[Reservat
     else:
         mine = [r for r in reservations if r.asset == asset and (arrival.height or 0) > r.opened_height]
         assert all(r.due_base != amount for r in mine)
+
+
+# -- who pays, proved before -----------------------------------------------------------------------------------------
+
+
+def test_any_amount_of_the_proved_payer_is_the_sessions() -> None:
+    mine, other = held("mine", 25 * WHOLE, 3417), held("other", 24 * WHOLE, 42)
+    for amount in (1, 10 * WHOLE, 24 * WHOLE, 40 * WHOLE + 42, 25 * WHOLE):
+        verdict = match(arrives(amount), [mine, other], Allowance(), proved={"mine"})
+        assert isinstance(verdict, Matched)
+        assert (verdict.session_id, verdict.reason) == ("mine", CreditReason.PAYER), amount
+        assert isinstance(match(arrives(amount), [mine, other], Allowance()), Unmatched)
+
+
+def test_an_exact_amount_outranks_the_payer() -> None:
+    """Who pays for a friend from a wallet proved for another purchase means the amount."""
+    mine, other = held("mine", 25 * WHOLE, 3417), held("other", 24 * WHOLE, 42)
+    verdict = match(arrives(other.due_base), [mine, other], Allowance(), proved={"mine"})
+    assert isinstance(verdict, Matched)
+    assert (verdict.session_id, verdict.reason) == ("other", CreditReason.AMOUNT)
+    by_tail = match(arrives(other.due_base - WHOLE), [mine, other], Allowance(), proved={"mine"})
+    assert isinstance(by_tail, Matched)
+    assert (by_tail.session_id, by_tail.reason) == ("other", CreditReason.TAIL)
+
+
+def test_the_payer_of_two_open_sessions_is_not_guessed_at() -> None:
+    first, second, other = (held(s, 25 * WHOLE, tail) for s, tail in (("a", 3417), ("b", 42), ("c", 7)))
+    verdict = match(arrives(24 * WHOLE), [other, first, second], Allowance(), proved={"a", "b"})
+    assert isinstance(verdict, Unmatched)
+    assert [c.session_id for c in verdict.candidates] == ["a", "b", "c"]
+    assert verdict.candidates[0].reason == "its payer, proved by signature, has sent it"
+
+
+def test_the_payer_counts_only_in_time_and_in_the_sessions_asset() -> None:
+    mine = held("mine", 25 * WHOLE, 3417)
+    for arrival in (
+        arrives(24 * WHOLE, height=10),
+        arrives(24 * WHOLE, height=None, seen=9),
+        arrives(24 * WHOLE, at=NEVER + 1),
+        arrives(24 * WHOLE, asset=COIN),
+    ):
+        assert isinstance(match(arrival, [mine], Allowance(), proved={"mine"}), Unmatched)
+
+
+def test_the_payer_settles_what_an_earlier_session_was_asked_for_too() -> None:
+    """The amount could be another's who forgot to pay; the key says that it is not."""
+    mine, forgotten = held("mine", 25 * WHOLE, 3417), held("forgotten", 25 * WHOLE, 3417)
+    arrival = arrives(mine.due_base)
+    assert isinstance(match(arrival, [mine], Allowance(), [forgotten]), Unmatched)
+    verdict = match(arrival, [mine], Allowance(), [forgotten], {"mine"})
+    assert isinstance(verdict, Matched)
+    assert verdict.reason == CreditReason.PAYER

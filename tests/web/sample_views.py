@@ -14,6 +14,7 @@ from astrapayd.web.views import (
     LinkView,
     NetworkText,
     PaidView,
+    PayerForm,
     PaymentView,
     ProblemView,
     ReceiptView,
@@ -81,6 +82,15 @@ CLAIM = ClaimForm(
     ),
 )
 
+PAYER = PayerForm(
+    token="77d0",
+    challenge=(
+        "I am going to pay from this account, and ask the shop to count whatever I send. "
+        "This signature moves no money.\n"
+        f"\nShop: {STORE.name} at https://{STORE.host}\nPayment: {SESSION}\nPaid to: {ADDRESS}\nCode: 7KQ2-M9XD"
+    ),
+)
+
 WAITING = PaymentView(
     session_id=SESSION,
     revision=1,
@@ -105,6 +115,7 @@ WAITING = PaymentView(
     can_cancel=True,
     cancel_token="c4f1",
     claim=CLAIM,
+    payer=PAYER,
     link_url="/l/two-bags",
     back_url="https://kaffeehaus-nord.example/cart",
     order="1042",
@@ -247,6 +258,18 @@ SAMPLES: Mapping[str, View] = {
         ),
     ),
     "claim-waits": replace(EXPIRED, claim=replace(CLAIM, waiting=(TX_ONE,))),
+    "payer": replace(WAITING, payer=replace(PAYER, open=True)),
+    "payer-wrong": replace(
+        WAITING,
+        payer=replace(
+            PAYER,
+            open=True,
+            account=ADDRESS,
+            signature="0x4ec0",
+            error=f"that is not a signature of exactly the text shown, made by {ADDRESS}",
+        ),
+    ),
+    "payer-proved": replace(WAITING, payer=replace(PAYER, proved=(ADDRESS,))),
     "paid": PAID,
     "paid-too-much": replace(PAID, received=usdt("30.003417"), excess=usdt("5.00"), late=True, back_url=""),
     "receipt": RECEIPT,

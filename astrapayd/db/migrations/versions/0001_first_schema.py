@@ -408,6 +408,18 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_claims_tx"), ["tx"], unique=False)
 
     op.create_table(
+        "payers",
+        sa.Column("session_id", sa.String(length=40), nullable=False),
+        sa.Column("sender", sa.String(length=128), nullable=False),
+        sa.Column("proof", sa.LargeBinary(), nullable=False),
+        sa.Column("proved_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["session_id"], ["sessions.id"], name=op.f("fk_payers_session_id")),
+        sa.PrimaryKeyConstraint("session_id", "sender", name=op.f("pk_payers")),
+    )
+    with op.batch_alter_table("payers", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_payers_sender"), ["sender"], unique=False)
+
+    op.create_table(
         "credits",
         sa.Column("transfer_id", sa.String(length=40), nullable=False),
         sa.Column("session_id", sa.String(length=40), nullable=False),
@@ -513,6 +525,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_credits_session_id"))
 
     op.drop_table("credits")
+    with op.batch_alter_table("payers", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_payers_sender"))
+
+    op.drop_table("payers")
     with op.batch_alter_table("claims", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_claims_tx"))
         batch_op.drop_index(batch_op.f("ix_claims_status_created_at"))
