@@ -20,6 +20,7 @@ from astrapayd.db import outbox
 from astrapayd.db import reservations as reservation_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
+from astrapayd.db.epoch import load_epoch
 from astrapayd.db.outbox import NewEvent
 from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow
@@ -259,7 +260,8 @@ class Bookkeeping:
             amount = due_amount if purpose == "price" else rest_amount
             dues = await reservation_queries.unpaid_dues(tx, row.address_id, row.asset, price_base, now - RE_LET_SECS)
             ambiguous = {tail for tail, due in dues if amount(price_base, tail, row.asset) == due}
-            tail = self._choose(price_base, row.asset, taken, ambiguous, released)
+            restored_epoch = await self._restored_epoch(tx, row, now)
+            tail = self._choose(price_base, row.asset, taken, ambiguous, released, restored_epoch)
             due_base = amount(price_base, tail, row.asset)
             try:
                 async with tx.begin_nested():
@@ -271,8 +273,22 @@ class Bookkeeping:
             return due_base
         raise AmountSpaceFull
 
+    async def _restored_epoch(self, tx: AsyncConnection, row: SessionRow, now: int) -> int | None:
+        """The epoch, while a customer of a session that was lost with a restore may still pay its amount."""
+        epoch = await load_epoch(tx)
+        if epoch.restored_at is None:
+            return None
+        lived_secs = row.state.late_until - row.opened_at
+        return epoch.number if now <= epoch.restored_at + lived_secs + RE_LET_SECS else None
+
     def _choose(
-        self, price_base: int, asset: Asset, taken: set[int], ambiguous: set[int], released: Mapping[int, int]
+        self,
+        price_base: int,
+        asset: Asset,
+        taken: set[int],
+        ambiguous: set[int],
+        released: Mapping[int, int],
+        restored_epoch: int | None,
     ) -> int:
         """A free tail; an ambiguous one only where there is no other."""
 
@@ -280,9 +296,9 @@ class Bookkeeping:
             return released.get(tail, 0)
 
         try:
-            return choose_tail(price_base, asset, taken | ambiguous, last_released, self._pick)
+            return choose_tail(price_base, asset, taken | ambiguous, last_released, self._pick, restored_epoch)
         except AmountSpaceFull:
-            return choose_tail(price_base, asset, taken, last_released, self._pick)
+            return choose_tail(price_base, asset, taken, last_released, self._pick, restored_epoch)
 
 
 async def _is_beyond_limit(tx: AsyncConnection, row: SessionRow) -> bool:

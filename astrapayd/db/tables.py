@@ -46,6 +46,7 @@ installation = Table(
     Column("epoch", Integer, nullable=False),  # a restored backup begins the next one
     Column("created_at", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),  # of events; locked while one is written
+    Column("restored_at", BigInteger),  # when this epoch began with a backup; None: it never did
     CheckConstraint("id = 1", name="single"),
 )
 

@@ -25,7 +25,7 @@ from astrapayd.services.capacity import check_share
 from astrapayd.services.core import Core, TryLater
 from astrapayd.sessions import LatePolicy, Session, Status
 
-_BRANCH = 0
+BRANCH = 0
 """The external branch of an account (BIP-44): what a wallet shows as its receiving addresses."""
 
 _SKIPS = 100
@@ -73,7 +73,7 @@ async def vet(core: Core, unvetted: Unvetted) -> None:
     used = [*takewhile(lambda address: core.vetting.is_used(chain.id, address), unvetted.addresses)]
     if used:
         async with core.database.write() as tx:
-            await chain_queries.skip_indexes(tx, unvetted.key_hash, _BRANCH, index + len(used))
+            await chain_queries.skip_indexes(tx, unvetted.key_hash, BRANCH, index + len(used))
 
 
 async def reserve(core: Core, tx: AsyncConnection, opening: Opening) -> None:
@@ -144,14 +144,14 @@ async def _on_own_address(
     xpub = chain.parse_xpub(account.xpub)
     key_hash = hashlib.sha256(xpub.encode()).hexdigest()
     # A wallet that finds so many empty addresses in a row looks no further: money beyond would seem lost.
-    if await chain_queries.unfunded_run(tx, key_hash, _BRANCH, account.gap_limit) >= account.gap_limit:
+    if await chain_queries.unfunded_run(tx, key_hash, BRANCH, account.gap_limit) >= account.gap_limit:
         return False
     for _ in range(_SKIPS):
-        derivation, index = await chain_queries.next_derivation_index(tx, key_hash, _BRANCH)
-        address = chain.derive(xpub, _BRANCH, index)
+        derivation, index = await chain_queries.next_derivation_index(tx, key_hash, BRANCH)
+        address = chain.derive(xpub, BRANCH, index)
         used = core.vetting.is_used(chain.id, address)
         if used is None:
-            ahead = [chain.derive(xpub, _BRANCH, index + further) for further in range(_VETTED_AT_ONCE)]
+            ahead = [chain.derive(xpub, BRANCH, index + further) for further in range(_VETTED_AT_ONCE)]
             raise Unvetted(chain, key_hash, index, ahead)
         if used:
             continue  # by the wallet itself, or by another shop: whoever pays there again would pay this session
