@@ -17,6 +17,7 @@ from astrapayd.claims import ClaimRefused, ClaimStatus
 from astrapayd.ids import normal_code
 from astrapayd.money import AmountError
 from astrapayd.news import News
+from astrapayd.rates import NoQuote
 from astrapayd.services import claims as claim_service
 from astrapayd.services import sessions as session_service
 from astrapayd.services.chains import levels
@@ -37,6 +38,9 @@ LIVE_EVERY_SECS = 10
 change by another process (the CLI) is seen."""
 
 MAX_LIVE = 10_000
+
+QUOTE_RETRY_SECS = 60
+"""When to come back where there is no recent rate."""
 
 OTHER_AMOUNT = "other"
 """The choice beside the offered amounts: the one that is typed."""
@@ -101,6 +105,9 @@ class Checkout:
         except AmountError as error:
             view = await self._link_view(slug, error=_sentence(str(error)), amount=amount, chosen=str(asset_id))
             return self._page(view, status=422)
+        except NoQuote as none:
+            view = await self._link_view(slug, error=_sentence(str(none)), amount=amount, chosen=str(asset_id))
+            return self._page(view, status=503, retry_after_secs=QUOTE_RETRY_SECS)
         except TryLater as later:
             view = await self._link_view(slug, error=_sentence(str(later)), amount=amount, chosen=str(asset_id))
             return self._page(view, status=503, retry_after_secs=later.retry_after_secs)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from astrapayd.chains import Chain
 from astrapayd.event_data import amount_text, confirmations
 from astrapayd.events import iso_time
-from astrapayd.links import Link, Unavailable
+from astrapayd.links import Link, Unavailable, is_direct
 from astrapayd.money import Asset, format_amount
 from astrapayd.services.core import Core
 from astrapayd.services.sessions import SessionDetails
@@ -60,7 +60,7 @@ def link_view(core: Core, link: Link, why: Unavailable | None, level: dict[str, 
                 asset_id=asset.id,
                 symbol=asset.symbol,
                 network=_network(asset, core.registry[asset.chain]),
-                price=link.price,
+                price=link.price if is_direct(asset, link.currency) else "",  # converted at the opening
                 available=level.get(asset.chain, False),
             )
             for asset in (assets[a] for a in link.assets if a in assets)
