@@ -112,9 +112,13 @@ class Quote:
         """A quote as it was stored."""
         return cls(Fraction(text), source, taken_at)
 
+    def rate_sentence(self, currency: str, asset: Asset) -> str:
+        """``1 USDT = 0.92 EUR``."""
+        return f"1 {asset.symbol} = {self.text} {currency}"
+
     def sentence(self, currency: str, asset: Asset) -> str:
         """``1 USDT = 0.92 EUR (fixed, 2026-11-24T10:00:00Z)``."""
-        return f"1 {asset.symbol} = {self.text} {currency} ({self.source}, {iso_time(self.taken_at)})"
+        return f"{self.rate_sentence(currency, asset)} ({self.source}, {iso_time(self.taken_at)})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,8 @@ def payment_view(
         received=_plain(state.received_base, asset) if state.received_base else None,
         missing=_plain(state.missing_base, asset) if state.missing_base and state.received_base else None,
         excess=_plain(excess, asset) if excess >= state.overpaid_from_base else None,
+        price=f"{row.price} {row.currency}" if row.quote is not None else "",
+        rate=row.quote.rate_sentence(row.currency, asset) if row.quote is not None else "",
         rest=due_text(asked_base, asset, has_tail=True) if asking_rest else None,
         transfers=_lines(core, details),
         node_seen_at=iso_time(details.looked_at) if details.looked_at else "",

@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestServer
 from astrapayd.config import AssetSection, FixedRateSection
 from astrapayd.db.sessions import load_sessions
 from astrapayd.db.tables import events, reservations, sessions
-from astrapayd.links import DraftError, Link
+from astrapayd.links import DraftError, Link, LinkStatus
 from astrapayd.money import AmountError, Asset
 from astrapayd.news import News
 from astrapayd.rate_sources import FixedSource, ParitySource
@@ -125,7 +125,7 @@ async def test_quote_is_frozen_with_the_session(tmp_path: Path) -> None:
         assert row.quote == Quote(Fraction(FIXED), "fixed", taken_at)
         assert (row.price, row.currency, row.price_base) == ("25.00", "CHF", 27_180_000)
         assert row.state.due_base // 10_000 == 2718
-        told = next(r["body"] for r in await front.rows(events) if r["type"] == "session.created")
+        told = next(r["body"].decode() for r in await front.rows(events) if r["type"] == "session.created")
         assert '"price":{"amount":"25.00","currency":"CHF"}' in told
         assert '"quote":{"rate":"0.92","source":"fixed","taken_at":"' in told
         opened = (await story(front.core, session.id))[0]
@@ -212,8 +212,6 @@ async def test_form_sent_twice_has_one_quote(tmp_path: Path) -> None:
 async def test_link_that_is_paused_says_so_and_not_that_it_has_no_rate(tmp_path: Path) -> None:
     async with priced(tmp_path) as front:
         link = await front.link(currency="CHF")
-        from astrapayd.links import LinkStatus
-
         await set_status(front.core, link.id, LinkStatus.PAUSED)
         front.clock.ahead_secs = 86401
         with pytest.raises(LinkUnavailable):
@@ -237,8 +235,7 @@ async def test_payment_page_tells_the_rate(tmp_path: Path) -> None:
         async with page_of(front, link) as send:
             status, page, _ = await send()
         assert status == 200
-        assert "25.00 CHF" in page
-        assert "1 USD = 0.92 CHF" in page
+        assert "The price is 25.00 CHF; until the time is over, 1 USD = 0.92 CHF." in page
         (row,) = await front.rows(sessions)
         assert (await find_session(front.core, row["id"])).row.quote is not None
 

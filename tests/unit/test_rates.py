@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astrapayd.config import AssetSection, Config, ConfigError, ConfigRegistry, FixedRateSection, load
-from astrapayd.money import MAX_AMOUNT_BASE, AmountError
+from astrapayd.money import MAX_AMOUNT_BASE, AmountError, Asset
 from astrapayd.rate_sources import FixedSource, ParitySource
 from astrapayd.rates import (
     MAX_TERM,
@@ -58,20 +58,17 @@ def test_price_is_rounded_up_to_the_price_decimals(price: str, rate: str, base: 
 
 
 @given(price=prices, rate=fractions, asset=st.sampled_from([USD, COIN, WIDE]))
-def test_conversion_is_never_below_and_less_than_a_step_above(price: str, rate: Fraction, asset: object) -> None:
-    assert asset in (USD, COIN, WIDE)
-    of = next(a for a in (USD, COIN, WIDE) if a == asset)
-    exact = Fraction(price) / rate * 10**of.decimals
+def test_conversion_is_never_below_and_less_than_a_step_above(price: str, rate: Fraction, asset: Asset) -> None:
+    exact, step = Fraction(price) / rate * 10**asset.decimals, asset.price_step_base
     try:
-        found = convert(price, "EUR", quote(rate), of)
-    except AmountError as error:
-        assert "\n" not in str(error)
-        assert exact == 0 or exact + 2 * of.price_step_base > MAX_AMOUNT_BASE or Fraction(price) * 10**18 > 2**256 - 1
+        found = convert(price, "EUR", quote(rate), asset)
+    except AmountError:
+        assert exact == 0 or exact + 2 * step > MAX_AMOUNT_BASE or Fraction(price) * 10**18 > MAX_AMOUNT_BASE
         return
     assert found.exact_base == exact
-    assert 0 <= found.rounding_base < of.price_step_base
+    assert 0 <= found.rounding_base < step
     assert found.price_base == exact + found.rounding_base
-    assert found.price_base % of.price_step_base == 0
+    assert found.price_base % step == 0
 
 
 def test_conversion_up_to_the_largest_amount() -> None:
@@ -150,7 +147,7 @@ def test_age_of_a_rate() -> None:
     ],
 )
 def test_nonsense_is_no_rate(answer: object) -> None:
-    with pytest.raises(ValueError, match="^answered "):
+    with pytest.raises(ValueError, match=r"^answered "):
         checked_rate(answer, "EUR", USD, NOW)
 
 

@@ -211,12 +211,21 @@ SAMPLES: Mapping[str, View] = {
     "link-open-amount-refused": replace(
         OPEN_AMOUNT, amount="0.5", error="Amount in USDT '0.5' is less than the least, 1.00: choose another one."
     ),
+    "link-no-rate": replace(
+        LINK,
+        price="23.00",
+        currency="EUR",
+        choices=(replace(USDT_ETH, price=""),),
+        error="The price in EUR cannot be converted to USDT at the moment: the latest rate is from 2026-11-23T10:00:00Z, "
+        "which is too long ago.",
+    ),
     "link-node-behind": replace(LINK, choices=(replace(USDT_ETH, available=False),)),
     "link-sold-out": replace(LINK, state="sold_out"),
     "link-paused": replace(LINK, state="paused"),
     "link-expired": replace(LINK, state="expired"),
     "confirming-finality": replace(LATE_ACCEPTED, state="confirming"),
     "waiting": WAITING,
+    "waiting-other-currency": replace(WAITING, price="23.00 EUR", rate="1 USDT = 0.92 EUR", due=usdt("25.00", "3417")),
     "waiting-native": NATIVE,
     "waiting-long-amount": LONG_AMOUNT,
     "waiting-demo": DEMO,
