@@ -38,11 +38,7 @@ Examples:
 @click.option("--least", default="", help="Of an open amount: the least that may be paid.")
 @click.option("--most", default="", help="Of an open amount: the most that may be paid.")
 @click.option("--preset", "presets", multiple=True, help="Of an open amount: one to be offered (may be given again).")
-@click.option(
-    "--currency",
-    required=True,
-    help="What the price is in: an asset's symbol, such as USDT, or a currency with a rate, such as EUR.",
-)
+@click.option("--currency", required=True, help="What the price is in: a symbol such as USDT, or, with a rate, EUR.")
 @click.option("--store", help="Which store is paid. Not needed when there is one.")
 @click.option("--asset", "assets", multiple=True, help="Accept only this asset (may be given again). Default: all.")
 @click.option("--description", default="", help="A line or two below the title.")

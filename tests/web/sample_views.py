@@ -216,8 +216,8 @@ SAMPLES: Mapping[str, View] = {
         price="23.00",
         currency="EUR",
         choices=(replace(USDT_ETH, price=""),),
-        error="The price in EUR cannot be converted to USDT at the moment: the latest rate is from 2026-11-23T10:00:00Z, "
-        "which is too long ago.",
+        error="The price in EUR cannot be converted to USDT at the moment: the latest rate is from "
+        "2026-11-23T10:00:00Z, which is too long ago.",
     ),
     "link-node-behind": replace(LINK, choices=(replace(USDT_ETH, available=False),)),
     "link-sold-out": replace(LINK, state="sold_out"),
