@@ -29,6 +29,7 @@ def link() -> None:
 Examples:
   astrapayd link create --title "One kilo of coffee" --amount 25 --currency USDT
   astrapayd link create --title "Ticket" --amount 0.015 --currency ETH --max-uses 100 --expires-in 7d
+  astrapayd link create --title "Coffee" --amount 25 --currency EUR --asset usdt-eth
   astrapayd link create --title "A donation" --currency USDT --least 1 --preset 5 --preset 20
 """
 )
@@ -37,7 +38,7 @@ Examples:
 @click.option("--least", default="", help="Of an open amount: the least that may be paid.")
 @click.option("--most", default="", help="Of an open amount: the most that may be paid.")
 @click.option("--preset", "presets", multiple=True, help="Of an open amount: one to be offered (may be given again).")
-@click.option("--currency", required=True, help="What the price is in, such as USDT.")
+@click.option("--currency", required=True, help="What the price is in: a symbol such as USDT, or, with a rate, EUR.")
 @click.option("--store", help="Which store is paid. Not needed when there is one.")
 @click.option("--asset", "assets", multiple=True, help="Accept only this asset (may be given again). Default: all.")
 @click.option("--description", default="", help="A line or two below the title.")
@@ -149,7 +150,7 @@ def show(config_path: Path, as_json: bool, link_key: str) -> None:
         if as_json:
             emit_json({**links.link_data(core, found), "unavailable": why})
         else:
-            _show(core, found, f"no: {why}" if why else "yes")
+            _show(core, found, f"no: {why}" if why else "yes", await _rates(core, found))
 
     with_core(config_path, work)
 
@@ -247,7 +248,22 @@ _switch("resume", "active", "Offer a paused or archived link again.")
 _switch("archive", "archived", "Stop offering a link for good. Open sessions go on.")
 
 
-def _show(core: Core, found: Link, payable: str) -> None:
+async def _rates(core: Core, found: Link) -> list[str]:
+    """What the price would be converted with now, or why it cannot be, for each asset of another currency."""
+    from astrapayd.links import is_direct
+    from astrapayd.rates import NoQuote
+
+    told = []
+    for asset in core.assets_of(found.store):
+        if asset.id in found.assets and not is_direct(asset, found.currency):
+            try:
+                told.append((await core.quotes.quote(found.currency, asset)).sentence(found.currency, asset))
+            except NoQuote as none:
+                told.append(str(none))
+    return told
+
+
+def _show(core: Core, found: Link, payable: str, rates: list[str]) -> None:
     from astrapayd.services.links import link_url
 
     emit_facts(
@@ -258,6 +274,7 @@ def _show(core: Core, found: Link, payable: str) -> None:
             ("title", found.title),
             ("description", found.description),
             ("price", _price(found)),
+            *(("rate", rate) for rate in rates),
             ("assets", " ".join(found.assets)),
             ("status", found.status),
             ("can be paid", payable),

@@ -19,6 +19,7 @@ from astrapayd.links import Link
 from astrapayd.money import AmountError
 from astrapayd.news import News
 from astrapayd.prefill import PrefillRefused, Terms, Why, given_query
+from astrapayd.rates import NoQuote
 from astrapayd.services import claims as claim_service
 from astrapayd.services import payers as payer_service
 from astrapayd.services import sessions as session_service
@@ -45,6 +46,9 @@ MAX_LIVE = 10_000
 
 _Typed = Evidence | PayerProof
 """What a customer has filled into a form of the payment page."""
+
+QUOTE_RETRY_SECS = 60
+"""When to come back where there is no recent rate."""
 
 OTHER_AMOUNT = "other"
 """The choice beside the offered amounts: the one that is typed."""
@@ -121,6 +125,9 @@ class Checkout:
         except AmountError as error:
             view = await self._link_view(request, error=_sentence(str(error)), amount=amount, chosen=str(asset_id))
             return self._page(view, status=422)
+        except NoQuote as none:
+            view = await self._link_view(request, error=_sentence(str(none)), amount=amount, chosen=str(asset_id))
+            return self._page(view, status=503, retry_after_secs=QUOTE_RETRY_SECS)
         except TryLater as later:
             view = await self._link_view(request, error=_sentence(str(later)), amount=amount, chosen=str(asset_id))
             return self._page(view, status=503, retry_after_secs=later.retry_after_secs)

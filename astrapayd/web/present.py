@@ -10,7 +10,7 @@ from markupsafe import Markup
 from astrapayd.chains import Chain
 from astrapayd.event_data import amount_text, confirmations
 from astrapayd.events import iso_time
-from astrapayd.links import Link, Unavailable
+from astrapayd.links import Link, Unavailable, is_direct
 from astrapayd.money import Asset, format_amount
 from astrapayd.prefill import Terms
 from astrapayd.services.core import Core
@@ -73,7 +73,7 @@ def link_view(
                 asset_id=asset.id,
                 symbol=asset.symbol,
                 network=_network(asset, core.registry[asset.chain]),
-                price=price,
+                price=price if is_direct(asset, link.currency) else "",  # converted at the opening
                 available=level.get(asset.chain, False),
             )
             for asset in (assets[a] for a in link.assets if a in assets)
@@ -130,6 +130,8 @@ def payment_view(
         received=_plain(state.received_base, asset) if state.received_base else None,
         missing=_plain(state.missing_base, asset) if state.missing_base and state.received_base else None,
         excess=_plain(excess, asset) if excess >= state.overpaid_from_base else None,
+        price=f"{row.price} {row.currency}" if row.quote is not None else "",
+        rate=row.quote.rate_sentence(row.currency, asset) if row.quote is not None else "",
         rest=due_text(asked_base, asset, has_tail=True) if asking_rest else None,
         transfers=_lines(core, details),
         node_seen_at=iso_time(details.looked_at) if details.looked_at else "",

@@ -208,6 +208,8 @@ class PaymentView:
     received: AmountText | None = None
     missing: AmountText | None = None
     excess: AmountText | None = None
+    price: str = ""  # where it is in another currency, such as "25.00 EUR", and …
+    rate: str = ""  # … what it was converted with: "1 USDT = 0.92 EUR"
     rest: AmountText | None = None  # the missing part with a tail of its own; URI and QR codes are then for it
     transfers: tuple[TransferLine, ...] = ()
     node_seen_at: str = ""  # the last time the shop's node answered

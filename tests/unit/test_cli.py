@@ -317,3 +317,26 @@ def test_process_ends_with_a_code_and_without_a_traceback(arguments: tuple[str, 
         assert ended.returncode == code, ended.stderr
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_backup_by_command(shop: Path) -> None:
+    """Created, verified, restored; what is wrong is one sentence and exit code 1."""
+    saved, config = shop.with_name("saved.db"), ("--config", str(shop))
+    nothing = run("backup", "create", str(saved), *config)
+    assert nothing.exit_code == 1
+    assert "there is no database at" in nothing.stderr
+    said(shop, "db", "upgrade")
+    taken = said(shop, "backup", "create", str(saved))
+    assert taken == said(shop, "backup", "verify", str(saved))
+    assert taken["rows"]["sessions"] == 0
+    assert (taken["older"], taken["schema"]) == (False, said(shop, "db", "check")["schema"])
+    restored = said(shop, "backup", "restore", str(saved))
+    assert restored["epoch"] == 2
+    assert Path(restored["aside"]).exists()
+    assert said(shop, "backup", "restored")["epoch"] == 3
+    for arguments in (("create", str(saved)), ("verify", str(shop)), ("restore", str(shop))):
+        refused = run("backup", *arguments, *config)
+        assert refused.exit_code == 1
+        assert refused.stderr.count("\n") == 1
+        assert "Traceback" not in refused.stderr
+    assert "can be restored" in run("backup", "verify", str(saved)).stdout

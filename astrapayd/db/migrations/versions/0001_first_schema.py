@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("restored_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("id = 1", name=op.f("ck_installation_single")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_installation")),
     )
@@ -294,7 +295,9 @@ def upgrade() -> None:
         sa.Column("opened_by", sa.String(length=80), nullable=False),
         sa.Column("price", sa.String(length=100), nullable=False),
         sa.Column("currency", sa.String(length=16), nullable=False),
-        sa.Column("rate", sa.String(length=100), server_default="", nullable=False),
+        sa.Column("rate", sa.String(length=100), nullable=False),
+        sa.Column("rate_source", sa.String(length=40), nullable=False),
+        sa.Column("rate_taken_at", sa.BigInteger(), nullable=True),
         sa.Column("price_base", sa.String(length=78), nullable=False),
         sa.Column("due_base", sa.String(length=78), nullable=False),
         sa.Column("tolerance_base", sa.String(length=78), nullable=False),
