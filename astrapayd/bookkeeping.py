@@ -27,7 +27,8 @@ from astrapayd.db.transfers import CreditRow
 from astrapayd.event_data import amount_text, session_data
 from astrapayd.events import EventType
 from astrapayd.matching import AmountSpaceFull, CreditReason, choose_tail, due_amount, rest_amount
-from astrapayd.money import Asset
+from astrapayd.money import Asset, format_amount
+from astrapayd.rates import convert
 from astrapayd.sessions import (
     Cancelled,
     Credit,
@@ -170,7 +171,7 @@ class Bookkeeping:
             revision=row.state.revision,
             at=self._now(),
             cause=f"opened by {source}",
-            rule=f"only transfers above block {row.opened_height} can pay it",
+            rule=f"only transfers above block {row.opened_height} can pay it{_conversion(row)}",
             result=_result(row.state, row, events),
         )
 
@@ -379,6 +380,19 @@ def _rule(before: Session, after: Session) -> str:
             raise AssertionError("the chain leads to no such status")
         case _:
             assert_never(after.status)
+
+
+def _conversion(row: SessionRow) -> str:
+    """For the story: the rate, and what the rounding added. Empty for a price in the asset itself."""
+    if row.quote is None:
+        return ""
+    found = convert(row.price, row.currency, row.quote, row.asset)
+    whole_base = int(found.rounding_base)
+    added = format_amount(whole_base, row.asset.decimals) + ("…" if whole_base < found.rounding_base else "")
+    rounded = f"rounded up by {added}" if found.rounding_base else "without rounding"
+    price = amount_text(row.price_base, row.asset)
+    rate = row.quote.sentence(row.currency, row.asset)
+    return f"; {row.price} {row.currency} at {rate} is {price} {row.asset.symbol}, {rounded}"
 
 
 def _result(after: Session, row: SessionRow, events: Sequence[SessionEvent]) -> dict[str, object]:

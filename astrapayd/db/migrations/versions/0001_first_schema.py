@@ -120,6 +120,12 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "link_signing_keys",
+        sa.Column("store", sa.String(length=64), nullable=False),
+        sa.Column("secrets", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("store", name=op.f("pk_link_signing_keys")),
+    )
+    op.create_table(
         "store_settings",
         sa.Column("store", sa.String(length=64), nullable=False),
         sa.Column("settings", sa.LargeBinary(), nullable=False),
@@ -289,7 +295,9 @@ def upgrade() -> None:
         sa.Column("opened_by", sa.String(length=80), nullable=False),
         sa.Column("price", sa.String(length=100), nullable=False),
         sa.Column("currency", sa.String(length=16), nullable=False),
-        sa.Column("rate", sa.String(length=100), server_default="", nullable=False),
+        sa.Column("rate", sa.String(length=100), nullable=False),
+        sa.Column("rate_source", sa.String(length=40), nullable=False),
+        sa.Column("rate_taken_at", sa.BigInteger(), nullable=True),
         sa.Column("price_base", sa.String(length=78), nullable=False),
         sa.Column("due_base", sa.String(length=78), nullable=False),
         sa.Column("tolerance_base", sa.String(length=78), nullable=False),
@@ -569,6 +577,7 @@ def downgrade() -> None:
     op.drop_table("webhook_endpoints")
     op.drop_table("subscriptions")
     op.drop_table("store_settings")
+    op.drop_table("link_signing_keys")
     with op.batch_alter_table("quotes", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_quotes_base_quote_observed_at"))
 
