@@ -144,8 +144,7 @@ async def restore(
         with _unfinished(database) as made:
             await asyncio.to_thread(copies.copy_database, path, made, progress)
             begun = await _prepare(core, made, replaced or Counters(), skipped, progress)
-            now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-            aside = database.with_name(f"{database.name}.before-restore-{now}")
+            aside = _free_name(database)
             had_one = database.exists()
             await asyncio.to_thread(copies.exchange, database, made, aside)
     return Restored(backup, begun, aside if had_one else None)
@@ -176,6 +175,17 @@ async def _prepare(core: Core, made: Path, replaced: Counters, skipped: int, pro
         return await begin_epoch(core, restored, replaced=replaced, skipped=skipped, progress=progress)
     finally:
         await restored.close()  # the last to close it takes its write-ahead log in
+
+
+def _free_name(database: Path) -> Path:
+    """Where the replaced database goes: two restores may be made in one second."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    first = path = database.with_name(f"{database.name}.before-restore-{now}")
+    count = 1
+    while path.exists():
+        count += 1
+        path = first.with_name(f"{first.name}-{count}")
+    return path
 
 
 def as_document(backup: Backup) -> dict[str, Any]:

@@ -54,7 +54,7 @@ async def test_migration_from_every_released_version(tmp_path: Path, revision: s
     file = tmp_path / "astrapayd.db"
     load(file, revision)
     before = rows_of(file)
-    assert all(before[table] for table in ("sessions", "transfers", "credits", "reservations", "events", "deliveries"))
+    assert not [table for table, rows in before.items() if not rows], AGAIN
     database = Database(f"sqlite:///{file}")
     try:
         assert await migrate.upgrade(database) == revision
