@@ -226,7 +226,9 @@ def _internal(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Iterator[Tra
             continue
         sender_hex, recipient_hex = _address(inner["caller_address"]), _address(to)
         # an entry with a tokenId is TRC-10
-        values = [_long(value.get("callValue", 0)) for value in _list(inner.get("callValueInfo", [])) if not _trc10(value)]
+        values = [
+            _long(value.get("callValue", 0)) for value in _list(inner.get("callValueInfo", [])) if not _trc10(value)
+        ]
         amount_base = sum(values)
         # a contract that calls its own code sends itself nothing
         if amount_base > 0 and sender_hex != recipient_hex and _executed(tx, info):

@@ -25,9 +25,7 @@ class Network:
     testnet: bool = True
 
 
-MAINNET = Network(
-    "mainnet", "Tron", "00000000000000001ebf88508a03865c71d452e25f4d51194196a1d22b6653dc", testnet=False
-)
+MAINNET = Network("mainnet", "Tron", "00000000000000001ebf88508a03865c71d452e25f4d51194196a1d22b6653dc", testnet=False)
 NILE = Network("nile", "Tron Nile testnet", "0000000000000000d698d4192c56cb6be724a558448e2684802de4d6cd8690dc")
 SHASTA = Network("shasta", "Tron Shasta testnet", "0000000000000000de1aa88295e1fcf982742f773e0419c5a9c134c994a9059e")
 PRIVATE = Network("private", "Tron private network", None)
