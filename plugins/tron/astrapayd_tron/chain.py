@@ -164,13 +164,9 @@ def read_assets(
             problems.append((where, f"is {what} as assets.{first_with[contract]}: list it once"))
         first_with.setdefault(contract, asset_id)
         if asset.price_decimals + asset.tail_digits > asset.decimals:
-            problems.append(
-                (
-                    f"{key}.tail_digits",
-                    f"is {asset.tail_digits}, which together with price_decimals = {asset.price_decimals} is more than "
-                    f"the asset's {asset.decimals} decimals: write smaller ones",
-                )
-            )
+            sum_of = f"is {asset.tail_digits}, which together with price_decimals = {asset.price_decimals}"
+            most = f"the asset's {asset.decimals} decimals: write smaller ones"
+            problems.append((f"{key}.tail_digits", f"{sum_of} is more than {most}"))
         if contract is None and asset.decimals != _NATIVE_DECIMALS:
             problems.append(
                 (

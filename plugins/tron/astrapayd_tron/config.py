@@ -80,8 +80,8 @@ class TronChainSection(ChainSection):
     """Tron, or one of its test networks.
 
     ``network`` is compared with every node. ``nodes`` are asked in order. ``confirmations`` is when a payment counts: a
-    depth in blocks (1 = mined), or "solidified", after which it cannot be taken back. ``genesis``: the id of block 0, for
-    a private network. ``title``: what customers call the network.
+    depth in blocks (1 = mined), or "solidified", after which it cannot be taken back. ``genesis``: the id of block 0,
+    for a private network. ``title``: what customers call the network.
 
     ``uri``: "tron" gives a payment in TRX the form ``tron:ADDRESS?amount=``, which some wallets read and others
     refuse; "off" gives the bare address, which all read. Tokens always have the bare address.
@@ -115,9 +115,7 @@ class TronChainSection(ChainSection):
             raise ValueError('has the genesis of another network: leave it out, or write network = "private"')
         public = of_genesis(self.genesis) if known is None and self.genesis is not None else None
         if public is not None:
-            raise ValueError(
-                f'is not private, since it has the genesis of {public.title}: write network = "{public.name}"'
-            )
+            raise ValueError(f'has the genesis of {public.title}: write network = "{public.name}"')
         return self
 
     @model_validator(mode="after")

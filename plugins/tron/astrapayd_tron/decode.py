@@ -12,8 +12,8 @@ whoever asks for both has to see as well that the block at that height is still 
 
 Two kinds of oddity are kept apart, because they ask for opposite things.
 
-- What *anybody* can put on chain (TRC-10 tokens, delegated or frozen coin, look-alike tokens, failed calls, zero values)
-  is skipped: it is not a payment, and the block is read on.
+- What *anybody* can put on chain (TRC-10 tokens, delegated or frozen coin, look-alike tokens, failed calls, zero
+  values) is skipped: it is not a payment, and the block is read on.
 - What only *a broken node or proxy* can cause (a missing info, another block's, a number that is none) raises
   :class:`~astrapayd.node_faults.MalformedAnswer`: the block is asked for again and nothing of it is used, since what is
   missing could be somebody's payment.
@@ -212,8 +212,9 @@ def _tokens(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Iterator[Trans
 def _internal(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Iterator[Transfer]:
     """The TRX that a contract sends on to a watched address while it runs (an exchange's batch, a shared wallet).
 
-    Only calls are counted, and only they give the ordinal: delegation, freezing and votes by a contract stand in the same
-    list with amounts, on some nodes and not on others (``vm.saveFeaturedInternalTx``).
+    Only calls are counted, and only they give the ordinal: delegation, freezing and votes by a contract stand in the
+    same list with amounts, on some nodes and not on others (``vm.saveFeaturedInternalTx``). A node with
+    ``vm.saveInternalTx`` off keeps no such list.
     """
     ordinal = -1
     for inner in _list(info["internal_transactions"]):
@@ -225,11 +226,8 @@ def _internal(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Iterator[Tra
         if recipient is None or inner.get("rejected", False):
             continue
         sender_hex, recipient_hex = _address(inner["caller_address"]), _address(to)
-        # an entry with a tokenId is TRC-10
-        values = [
-            _long(value.get("callValue", 0)) for value in _list(inner.get("callValueInfo", [])) if not _trc10(value)
-        ]
-        amount_base = sum(values)
+        values = _list(inner.get("callValueInfo", []))
+        amount_base = sum(_long(value.get("callValue", 0)) for value in values if "tokenId" not in value)  # else TRC-10
         # a contract that calls its own code sends itself nothing
         if amount_base > 0 and sender_hex != recipient_hex and _executed(tx, info):
             yield Transfer(
@@ -244,14 +242,11 @@ def _internal(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Iterator[Tra
             )
 
 
-def _trc10(value: Any) -> bool:
-    return "tokenId" in value
-
-
 def _succeeded(tx: Any) -> bool:
     """Whether the block says that a transaction was carried out."""
-    results = tx.get("ret", [])
-    return bool(results) and results[0].get("contractRet") == _SUCCESS
+    results = _list(tx.get("ret", []))
+    succeeded: bool = len(results) == 1 and results[0].get("contractRet") == _SUCCESS
+    return succeeded
 
 
 def _executed(tx: Any, info: Any) -> bool:
@@ -259,7 +254,7 @@ def _executed(tx: Any, info: Any) -> bool:
 
     :raises MalformedAnswer: if they contradict each other: one of them is of another fork.
     """
-    receipt = info.get("receipt", {}).get("result") == _SUCCESS and info.get("result") != "FAILED"
+    receipt: bool = info.get("receipt", {}).get("result") == _SUCCESS and info.get("result") != "FAILED"
     if receipt != _succeeded(tx):
         raise MalformedAnswer("sent an info that contradicts its block on whether a transaction succeeded")
     return receipt
