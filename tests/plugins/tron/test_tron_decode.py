@@ -241,7 +241,9 @@ def test_ids_of_a_block_s_transactions() -> None:
 def test_a_watched_set_is_prepared_once() -> None:
     assert prepare(WATCHED) is prepare(WATCHED)
     later = Watched(2, WATCHED.addresses, WATCHED.contracts, native=False)
-    assert prepare(later).addresses == prepare(WATCHED).addresses == {to_hex20(address): address for address in OURS}
+    assert prepare(later).by_hex21 == prepare(WATCHED).by_hex21
+    assert prepare(later).by_hex21 == {"41" + to_hex20(address): address for address in OURS}
+    assert prepare(later).native is False
 
 
 # Generated blocks, read a second time in another way: by a list of questions asked of everything, slowly.
