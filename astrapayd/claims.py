@@ -1,4 +1,4 @@
-"""What a claim needs: which transfers of a transaction a customer can claim, and the text that proves the sender. Pure.
+"""What a claim needs: which transfers of a transaction a customer can claim, and the texts that prove the sender. Pure.
 
 The rules stand in ``docs/explanation/claims.md``. A sender that is only named proves nothing: an exchange's wallet is
 everybody's.
@@ -22,8 +22,12 @@ class ClaimStatus(StrEnum):
     REFUSED = "refused"
 
 
+MAX_PAYERS = 3
+"""Accounts that can be proved to pay one session: a customer may have several, a stranger must not collect them."""
+
+
 class ClaimRefused(Exception):
-    """The claim cannot be made or approved. The message is one sentence for the customer or merchant who tried."""
+    """A claim or proof cannot be made or approved. The message is one sentence for whoever tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,19 @@ def _rules(claimant: Claimant) -> tuple[tuple[Callable[[Found], bool], Callable[
 def challenge(*, host: str, store: str, session_id: str, address: str, code: str) -> str:
     """The text that the sender's key signs. It names one session at one shop, so that a signature is good for nothing
     else, and says what it does to the person who reads it in a wallet."""
+    what = "I have paid, and ask the shop to count my payment."
+    return _to_be_signed(what, host=host, store=store, session_id=session_id, address=address, code=code)
+
+
+def payer_challenge(*, host: str, store: str, session_id: str, address: str, code: str) -> str:
+    """The text that a customer's key signs before paying, so that any amount it sends is counted. Another one than
+    :func:`challenge`, so that neither stands for the other."""
+    what = "I am going to pay from this account, and ask the shop to count whatever I send."
+    return _to_be_signed(what, host=host, store=store, session_id=session_id, address=address, code=code)
+
+
+def _to_be_signed(what: str, *, host: str, store: str, session_id: str, address: str, code: str) -> str:
     return (
-        "I have paid, and ask the shop to count my payment. This signature moves no money.\n"
+        f"{what} This signature moves no money.\n"
         f"\nShop: {store} at {host}\nPayment: {session_id}\nPaid to: {address}\nCode: {code}"
     )

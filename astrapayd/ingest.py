@@ -18,6 +18,7 @@ from astrapayd.bookkeeping import RE_LET_SECS, Bookkeeping, ChainView
 from astrapayd.chains import Chain, ChainRegistry, Tier
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import outbox
+from astrapayd.db import payers as payer_queries
 from astrapayd.db import reservations as reservation_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
@@ -230,12 +231,16 @@ class Ingest:
         asset = self._registry.asset(row.asset)
         arrival = Arrival(asset, row.amount_base, row.block_height, row.first_seen_height, row.first_seen_at)
         allowance = self._allowances.get(address.store, Allowance())
+        released: list[Reservation] = []
         verdict = match(arrival, held, allowance)
         if isinstance(verdict, Matched) and verdict.reason in (CreditReason.AMOUNT, CreditReason.TAIL):
             # One who forgot to pay may remember days later, when the tail is somebody else's: nothing is guessed.
             since = row.first_seen_at - RE_LET_SECS
             released = await reservation_queries.unpaid_for(tx, address.id, asset, row.amount_base, since)
             verdict = match(arrival, held, allowance, released)
+        if isinstance(verdict, Unmatched) and row.sender and held:
+            proved = await payer_queries.proved_by(tx, row.sender, {r.session_id for r in held})
+            verdict = match(arrival, held, allowance, released, proved)
         return verdict
 
     def _unmatched(self, chain: Chain, row: TransferRow, address: AddressRow, verdict: Unmatched) -> NewEvent:
@@ -246,7 +251,8 @@ class Ingest:
             row.id,
             0,
             unmatched_data(told, asset, chain, address.address),
-            about=row.block_hash or "",  # mined again elsewhere, it is told again if the reason changed
+            # Mined again, there or elsewhere, it is told again if the reason changed.
+            about=f"{row.block_hash or ''} {verdict.reason}",
         )
 
     async def _compare_balances(self, tx: AsyncConnection, chain: Chain, coin: Asset, step: ChainUpdate) -> None:

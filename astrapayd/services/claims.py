@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from astrapayd.chains import TransactionError
@@ -25,15 +23,11 @@ from astrapayd.event_data import amount_text, claim_data
 from astrapayd.events import EventType
 from astrapayd.ids import new_id, normal_code
 from astrapayd.matching import CreditReason
-from astrapayd.services.core import Core, NotFound, TryLater
+from astrapayd.services.core import Core, NotFound
 from astrapayd.services.crediting import Decision, count_for, hold_chain
 from astrapayd.services.sessions import LOOK_MAX_AGE_SECS
+from astrapayd.services.signatures import signers, words_of
 from astrapayd.sessions import Session, Status
-from astrapayd.transfers import WatcherError
-
-_ANSWER_SECS = 15.0
-
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +51,7 @@ class ListedClaim:
 
 def challenge_of(core: Core, row: SessionRow) -> str:
     """The text that the sender of a payment signs to have it counted for this session."""
-    return challenge(
-        host=core.config.server.public_url.rstrip("/"),
-        store=core.config.stores[row.store].name,
-        session_id=row.id,
-        address=core.registry[row.chain].display_address(row.address),
-        code=row.code,
-    )
+    return challenge(**words_of(core, row))
 
 
 async def present(core: Core, session_id: str, evidence: Evidence) -> ClaimRow:
@@ -222,18 +210,10 @@ async def _signers(core: Core, row: SessionRow, senders: set[str], signature: st
     :raises ClaimRefused: if it is nobody's.
     :raises TryLater: if only a node could tell, and none answers.
     """
-    chain, message = core.registry[row.chain], challenge_of(core, row)
+    chain = core.registry[row.chain]
     if not chain.signs_messages:
         raise ClaimRefused(f"{chain.title} has no signatures of texts: leave it empty, and the shop decides")
-    watcher = chain.watcher()
-    try:
-        async with asyncio.timeout(_ANSWER_SECS):
-            signed = {sender for sender in sorted(senders) if await watcher.signed_by(sender, message, signature)}
-    except (WatcherError, TimeoutError) as error:
-        _log.warning("a signature cannot be checked", chain=chain.id, reason=str(error) or "no answer in time")
-        raise TryLater("the shop's node does not answer at the moment, so a signature cannot be checked", 30) from None
-    finally:
-        await watcher.close()
+    signed = await signers(chain, senders, challenge_of(core, row), signature)
     if not signed:
         payer = " or ".join(chain.display_address(sender) for sender in sorted(senders))
         raise ClaimRefused(f"that is not a signature of exactly the text shown, made by {payer}, which has paid")

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aiohttp import web
@@ -15,14 +15,20 @@ from markupsafe import Markup
 
 from astrapayd.claims import ClaimRefused, ClaimStatus
 from astrapayd.ids import normal_code
+from astrapayd.links import Link
 from astrapayd.money import AmountError
 from astrapayd.news import News
+from astrapayd.prefill import PrefillRefused, Terms, Why, given_query
+from astrapayd.rates import NoQuote
 from astrapayd.services import claims as claim_service
+from astrapayd.services import payers as payer_service
 from astrapayd.services import sessions as session_service
 from astrapayd.services.chains import levels
 from astrapayd.services.claims import Evidence
 from astrapayd.services.core import Core, NotFound, TryLater
 from astrapayd.services.links import find_link
+from astrapayd.services.payers import PayerProof
+from astrapayd.services.prefill import read_terms
 from astrapayd.services.sessions import LinkUnavailable, SessionDetails, find_session
 from astrapayd.sessions import NotPossible, Status
 from astrapayd.web import present
@@ -30,13 +36,19 @@ from astrapayd.web.headers import PAGE_HEADERS
 from astrapayd.web.limits import CLAIMS, VERIFICATIONS, Limits
 from astrapayd.web.render import Pages, live_event
 from astrapayd.web.routes import Extra
-from astrapayd.web.views import ClaimForm, LinkView, PaidView, PaymentView, VerifyView, View
+from astrapayd.web.views import ClaimForm, LinkView, PaidView, PayerForm, PaymentView, VerifyView, View
 
 LIVE_EVERY_SECS = 10
 """A live page is sent anew at least this often, so that it shows when the node was last looked at, and so that a
 change by another process (the CLI) is seen."""
 
 MAX_LIVE = 10_000
+
+_Typed = Evidence | PayerProof
+"""What a customer has filled into a form of the payment page."""
+
+QUOTE_RETRY_SECS = 60
+"""When to come back where there is no recent rate."""
 
 OTHER_AMOUNT = "other"
 """The choice beside the offered amounts: the one that is typed."""
@@ -77,13 +89,15 @@ class Checkout:
             web.post("/s/{session}/cancel", self.cancel),
             web.get("/s/{session}/claim", self.claim_form),
             web.post("/s/{session}/claim", self.claim),
+            web.get("/s/{session}/payer", self.payer_form),
+            web.post("/s/{session}/payer", self.prove_payer),
             web.get("/r/{session}", self.receipt),
             web.get("/verify", self.verify),
         ]
 
     async def link(self, request: web.Request) -> web.Response:
         """The link's page. Nothing is reserved here: a chat's preview must not take an amount."""
-        return self._page(await self._link_view(request.match_info["slug"]))
+        return self._page(await self._link_view(request))
 
     async def open(self, request: web.Request) -> web.Response:
         """Open a session and send the browser to it."""
@@ -92,17 +106,30 @@ class Checkout:
         asset_id = form.get("asset", "")
         amount = str(form.get("amount", "")).strip()
         try:
-            amount = _chosen_amount(str(form.get("preset", "")), amount)
+            link, _why = await find_link(self._core, slug)
+            # The signature came along in the form's own address and is verified again: what it says is not taken
+            # from the page, which the customer can edit.
+            terms = await self._terms(request, link) or Terms()
+            amount = _chosen_amount(str(form.get("preset", "")), amount, terms.amount)
             opened = await session_service.open_session(
-                self._core, slug, str(asset_id), form_token=str(token)[:100], source="checkout", amount=amount
+                self._core,
+                slug,
+                str(asset_id),
+                form_token=str(token)[:100],
+                source="checkout",
+                amount=amount,
+                order_ref=terms.order,
             )
         except LinkUnavailable:
-            return self._page(await self._link_view(slug), status=409)
+            return self._page(await self._link_view(request), status=409)
         except AmountError as error:
-            view = await self._link_view(slug, error=_sentence(str(error)), amount=amount, chosen=str(asset_id))
+            view = await self._link_view(request, error=_sentence(str(error)), amount=amount, chosen=str(asset_id))
             return self._page(view, status=422)
+        except NoQuote as none:
+            view = await self._link_view(request, error=_sentence(str(none)), amount=amount, chosen=str(asset_id))
+            return self._page(view, status=503, retry_after_secs=QUOTE_RETRY_SECS)
         except TryLater as later:
-            view = await self._link_view(slug, error=_sentence(str(later)), amount=amount, chosen=str(asset_id))
+            view = await self._link_view(request, error=_sentence(str(later)), amount=amount, chosen=str(asset_id))
             return self._page(view, status=503, retry_after_secs=later.retry_after_secs)
         self._committed([opened.session_id])
         answer = web.Response(status=303, headers={"Location": f"/s/{opened.session_id}", **PAGE_HEADERS})
@@ -165,20 +192,40 @@ class Checkout:
 
     async def claim(self, request: web.Request) -> web.Response:
         """Claim a transaction for the session, by its own browser only."""
-        session_id = request.match_info["session"]
-        self._limits.count(request, CLAIMS, "claim")
-        details = await find_session(self._core, session_id)
-        form = await request.post()
-        if not self._is_own(details, request, "claim", form):
-            raise web.HTTPForbidden(text="Only the browser that opened this payment can claim one for it.")
+        form = await self._own_form(request, "claim", "Only the browser that opened this payment can claim one for it.")
         evidence = Evidence(*(str(form.get(name, "")) for name in ("tx", "code", "signature")))
+        asked = claim_service.present(self._core, request.match_info["session"], evidence)
+        return await self._answer(request, asked, evidence)
+
+    async def payer_form(self, request: web.Request) -> web.Response:
+        """The payment page with the form for the account that pays open, and without refreshing by itself."""
+        return self._page(await self._session_view(request, filling_in=PayerProof("", "")))
+
+    async def prove_payer(self, request: web.Request) -> web.Response:
+        """Take an account for the session's payer, by its own browser only."""
+        form = await self._own_form(request, "payer", "Only the browser that opened this payment can say who pays it.")
+        proof = PayerProof(*(str(form.get(name, "")) for name in ("account", "signature")))
+        asked = payer_service.prove_payer(self._core, request.match_info["session"], proof)
+        return await self._answer(request, asked, proof)
+
+    async def _own_form(self, request: web.Request, what: str, refusal: str) -> Mapping[str, object]:
+        """What the session's own browser has sent; each such form may ask a node about a signature, so few do."""
+        self._limits.count(request, CLAIMS, "claim")
+        details = await find_session(self._core, request.match_info["session"])
+        form = await request.post()
+        if not self._is_own(details, request, what, form):
+            raise web.HTTPForbidden(text=refusal)
+        return form
+
+    async def _answer(self, request: web.Request, asked: Awaitable[object], typed: _Typed) -> web.Response:
+        """Back to the payment, or the form as it was typed with what is wrong."""
+        session_id = request.match_info["session"]
         try:
-            await claim_service.present(self._core, session_id, evidence)
+            await asked
         except ClaimRefused as refused:
-            view = await self._session_view(request, filling_in=evidence, error=str(refused))
-            return self._page(view, status=422)
+            return self._page(await self._session_view(request, filling_in=typed, error=str(refused)), status=422)
         except TryLater as later:
-            view = await self._session_view(request, filling_in=evidence, error=str(later))
+            view = await self._session_view(request, filling_in=typed, error=str(later))
             return self._page(view, status=503, retry_after_secs=later.retry_after_secs)
         self._committed([session_id])
         return web.Response(status=303, headers={"Location": f"/s/{session_id}", **PAGE_HEADERS})
@@ -211,26 +258,40 @@ class Checkout:
             for wait in waits:
                 wait.cancel()
 
-    async def _link_view(self, slug: str, *, error: str = "", amount: str = "", chosen: str = "") -> LinkView:
+    async def _link_view(
+        self, request: web.Request, *, error: str = "", amount: str = "", chosen: str = ""
+    ) -> LinkView:
+        """:raises TermsRefused: if what the address says does not count."""
+        slug = request.match_info["slug"]
         link, why = await find_link(self._core, slug)
         if slug != link.slug:
             raise NotFound("there is no such link")
+        terms = await self._terms(request, link)
         level = await levels(self._core)
         token = secrets.token_urlsafe(16)
-        view = present.link_view(self._core, link, why, level, form_token=token)
-        return replace(view, error=error, amount=amount[:100], chosen=chosen)
+        view = present.link_view(self._core, link, why, level, form_token=token, terms=terms)
+        carried = given_query(request.query.items()) if terms is not None else ""
+        return replace(view, error=error, amount=amount[:100], chosen=chosen, prefill=carried)
+
+    async def _terms(self, request: web.Request, link: Link) -> Terms | None:
+        """What the shop has signed in the address. :raises TermsRefused: if it does not count."""
+        try:
+            return await read_terms(self._core, link, list(request.query.items()))
+        except PrefillRefused as refused:
+            raise TermsRefused(refused.why, _sentence(str(refused)), link.back_url) from None
 
     async def _session_view(
-        self, request: web.Request, *, filling_in: Evidence | None = None, error: str = ""
+        self, request: web.Request, *, filling_in: _Typed | None = None, error: str = ""
     ) -> PaymentView | PaidView:
-        """The whole page; ``filling_in`` is what the customer has typed into the form for a claim so far."""
+        """The whole page; ``filling_in`` is what the customer has typed into one of its forms so far."""
         details = await find_session(self._core, request.match_info["session"])
         blocks = [await extra(details) for extra in self._extras]
         claim = await self._claim_form(details, request, filling_in, error)
-        return self._view(details, request, claim, tuple(b for b in blocks if b is not None))
+        payer = await self._payer_form(details, request, filling_in, error)
+        return self._view(details, request, claim, payer, tuple(b for b in blocks if b is not None))
 
     async def _claim_form(
-        self, details: SessionDetails, request: web.Request, filling_in: Evidence | None, error: str
+        self, details: SessionDetails, request: web.Request, filling_in: _Typed | None, error: str
     ) -> ClaimForm | None:
         row = details.row
         token = self._token(details, request, "claim")
@@ -238,15 +299,35 @@ class Checkout:
             return None
         claims = await claim_service.claims_of(self._core, row.id)
         signs = self._core.registry[row.chain].signs_messages
-        typed = filling_in or Evidence("", "")
+        typed = filling_in if isinstance(filling_in, Evidence) else None
         return ClaimForm(
             token=token,
             challenge=claim_service.challenge_of(self._core, row) if signs else "",
             waiting=tuple(c.tx for c in claims if c.status is ClaimStatus.OPEN),
-            open=filling_in is not None,
-            tx=typed.tx[:200],
-            signature=typed.signature[:10_000],
-            error=error,
+            open=typed is not None,
+            tx=typed.tx[:200] if typed else "",
+            signature=typed.signature[:10_000] if typed else "",
+            error=error if typed else "",
+        )
+
+    async def _payer_form(
+        self, details: SessionDetails, request: web.Request, filling_in: _Typed | None, error: str
+    ) -> PayerForm | None:
+        """Where amounts tell customers apart, and the chain has signatures of texts."""
+        row, chain = details.row, self._core.registry[details.row.chain]
+        token = self._token(details, request, "payer")
+        has_tail = details.asking.tail is not None
+        if not token or row.state.status is not Status.PENDING or not has_tail or not chain.signs_messages:
+            return None
+        typed = filling_in if isinstance(filling_in, PayerProof) else None
+        return PayerForm(
+            token=token,
+            challenge=payer_service.payer_challenge_of(self._core, row),
+            proved=tuple(chain.display_address(one) for one in await payer_service.payers_of(self._core, row.id)),
+            open=typed is not None,
+            account=typed.account[:200] if typed else "",
+            signature=typed.signature[:10_000] if typed else "",
+            error=error if typed else "",
         )
 
     def _view(
@@ -254,12 +335,13 @@ class Checkout:
         details: SessionDetails,
         request: web.Request,
         claim: ClaimForm | None = None,
+        payer: PayerForm | None = None,
         extras: tuple[Markup, ...] = (),
     ) -> PaymentView | PaidView:
         if present.payment_state(details) == "paid":
             return present.paid_view(self._core, details, extras=extras)
         token = self._token(details, request, "cancel")
-        return present.payment_view(self._core, details, cancel_token=token, claim=claim, extras=extras)
+        return present.payment_view(self._core, details, cancel_token=token, claim=claim, payer=payer, extras=extras)
 
     def _token(self, details: SessionDetails, request: web.Request, what: str) -> str:
         """What a form must bring along. Empty unless the request comes from the browser that opened the session."""
@@ -281,11 +363,26 @@ class Checkout:
         return web.Response(text=self._pages.render(view), status=status, content_type="text/html", headers=headers)
 
 
-def _chosen_amount(preset: str, typed: str) -> str:
-    """What a form asks to pay: one of the offered amounts, or the one that was typed.
+class TermsRefused(Exception):
+    """What a link's address says does not count; nothing is reserved, and the page leads back to the shop."""
 
-    :raises AmountError: if it says both; which one was meant is not guessed.
+    def __init__(self, why: Why, sentence: str, back_url: str) -> None:
+        super().__init__(sentence)
+        self.status = 400 if why in (Why.GIVEN_TWICE, Why.UNUSABLE) else 403
+        self.sentence = sentence
+        self.back_url = back_url
+
+
+def _chosen_amount(preset: str, typed: str, signed: str) -> str:
+    """What a form asks to pay: what the shop has signed, else one of the offered amounts or the one that was typed.
+
+    :raises AmountError: if it says two; which one was meant is not guessed.
     """
+    if signed:
+        for given in (typed, "" if preset == OTHER_AMOUNT else preset):
+            if given not in ("", signed):
+                raise AmountError(f"the shop has fixed the amount at {signed}: it cannot be changed to {given[:60]}")
+        return signed
     if preset in ("", OTHER_AMOUNT):
         return typed
     if typed not in ("", preset):

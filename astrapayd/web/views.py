@@ -126,6 +126,8 @@ class LinkView:
     most: str = ""
     presets: tuple[str, ...] = ()
     amount: str = ""  # as typed before, where it was refused
+    order: str = ""  # the shop's reference, signed by it
+    prefill: str = ""  # percent-encoded query that the form carries on; ``price`` is then what the shop has signed
     description: str = ""
     picture_url: str = ""
     chosen: str = ""  # asset id; the first available one otherwise
@@ -166,6 +168,22 @@ class ClaimForm:
 
 
 @dataclass(frozen=True, slots=True)
+class PayerForm:
+    """For the session's own browser: to prove the account that is going to pay, so that any amount from it is counted.
+
+    ``proved`` are the accounts that did, ``challenge`` is the text to sign. ``open`` as in :class:`ClaimForm`.
+    """
+
+    token: str
+    challenge: str
+    proved: tuple[str, ...] = ()
+    open: bool = False
+    account: str = ""  # as typed before, with what was wrong
+    signature: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentView:
     """`/s/ID` until it is paid, and each message of its live stream."""
 
@@ -190,6 +208,8 @@ class PaymentView:
     received: AmountText | None = None
     missing: AmountText | None = None
     excess: AmountText | None = None
+    price: str = ""  # where it is in another currency, such as "25.00 EUR", and …
+    rate: str = ""  # … what it was converted with: "1 USDT = 0.92 EUR"
     rest: AmountText | None = None  # the missing part with a tail of its own; URI and QR codes are then for it
     transfers: tuple[TransferLine, ...] = ()
     node_seen_at: str = ""  # the last time the shop's node answered
@@ -197,6 +217,7 @@ class PaymentView:
     can_cancel: bool = False
     cancel_token: str = ""
     claim: ClaimForm | None = None
+    payer: PayerForm | None = None
     link_url: str = ""  # to start again
     back_url: str = ""
     order: str = ""

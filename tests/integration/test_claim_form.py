@@ -1,4 +1,4 @@
-"""The form for a claim, as a browser without JavaScript sends it: the public site on loopback, its chain a script."""
+"""The forms for a claim and for a payer's proof, as a browser without JavaScript sends them; the chain is a script."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pytest
 from aiohttp import ClientSession, CookieJar
 from aiohttp.test_utils import TestServer
 
-from astrapayd.db.tables import claims
+from astrapayd.db.tables import claims, payers
 from astrapayd.news import News
 from astrapayd.services.claims import challenge_of, claims_of
+from astrapayd.services.payers import payer_challenge_of
 from astrapayd.services.sessions import find_session
 from astrapayd.sessions import Status
 from astrapayd.testing import FakeChain, fake_signature
@@ -26,7 +27,7 @@ from astrapayd.web.site import public_site
 from tests.shopfront import Shopfront, shopfront
 
 WHOLE = 1_000_000
-FIELD = re.compile(r'<input[^>]* name="(claim_token|tx|code)"[^>]* value="([^"]*)"')
+FIELD = re.compile(r'<input[^>]* name="(claim_token|payer_token|tx|code|account)"[^>]* value="([^"]*)"')
 
 
 @dataclass
@@ -44,10 +45,10 @@ class Customer:
             assert answer.status == 200
             return await answer.text()
 
-    async def send(self, **typed: str) -> tuple[int, str]:
-        """The form as it is on the page, with what the customer types into it; where that leads, after redirects."""
+    async def send(self, form: str = "claim", **typed: str) -> tuple[int, str]:
+        """A form as it is on the page, with what the customer types into it; where that leads, after redirects."""
         given = {name: html.unescape(value) for name, value in FIELD.findall(await self.page())}
-        url = self.site.make_url(f"/s/{self.session_id}/claim")
+        url = self.site.make_url(f"/s/{self.session_id}/{form}")
         async with self.browser.post(url, data={**given, **typed}) as answer:
             return answer.status, await answer.text()
 
@@ -177,3 +178,45 @@ async def test_no_signature_is_asked_for_where_there_is_none(tmp_path: Path) -> 
         page = await customer.page()
         assert "claim_token" in page
         assert 'name="signature"' not in page
+
+
+async def test_the_account_that_pays_is_proved_and_the_page_says_so(front: Shopfront, customer: Customer) -> None:
+    text = payer_challenge_of(front.core, (await find_session(front.core, customer.session_id)).row)
+    before = await customer.page()
+    assert "My wallet cannot send exactly this amount" in before
+    assert html.escape(text, quote=False) in before
+    typed = {"account": "FAKE1CUSTOMER", "signature": fake_signature("fake1customer", text)}
+    status, page = await customer.send("payer", **typed)
+    assert (status, "Whatever this account sends now is counted for this payment" in page) == (200, True)
+    assert "FAKE1CUSTOMER</span>" in page
+    await front.mine(front.pay(20 * WHOLE))
+    assert 'data-state="underpaid"' in await customer.page()
+
+
+async def test_a_wrong_proof_says_what_is_wrong_and_keeps_what_was_typed(front: Shopfront, customer: Customer) -> None:
+    for typed, sentence in (
+        ({"account": '"><script>alert(1)</script>', "signature": "x"}, "is not an address of Fake Chain"),
+        ({"account": "fake1exchange", "signature": "nö"}, "not a signature of exactly the text shown"),
+        ({"account": "fake1exchange"}, "not a signature of exactly the text shown"),
+    ):
+        status, page = await customer.send("payer", **typed)
+        assert status == 422
+        assert sentence in page, typed
+        assert 'http-equiv="refresh"' not in page, "it stays while it is mended"
+        assert page.count('role="alert"') == 1, "the claim's form beside it has no fault"
+        assert f'value="{html.escape(typed["account"])}"'.replace("&quot;", "&#34;") in page
+        assert "<script>alert" not in page
+    assert await front.count(payers) == 0
+
+
+async def test_only_the_browser_that_opened_the_payment_says_who_pays(front: Shopfront, customer: Customer) -> None:
+    text = payer_challenge_of(front.core, (await find_session(front.core, customer.session_id)).row)
+    data = {"account": "fake1customer", "signature": fake_signature("fake1customer", text)}
+    claims_own = dict(FIELD.findall(await customer.page()))["claim_token"]
+    for forged in ("", "ä", claims_own):
+        url = customer.site.make_url(f"/s/{customer.session_id}/payer")
+        async with customer.browser.post(url, data={**data, "payer_token": forged}) as answer:
+            assert answer.status == 403
+    async with ClientSession() as stranger, stranger.get(url.parent) as answer:
+        assert "payer_token" not in await answer.text()
+    assert await front.count(payers) == 0

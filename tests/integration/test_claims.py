@@ -20,10 +20,10 @@ from astrapayd.services.payments import list_payments
 from astrapayd.services.sessions import cancel, find_session, settle, story
 from astrapayd.services.unmatched import NotSortable, assign, dismiss, list_unmatched
 from astrapayd.sessions import Flag, Session, Status
-from astrapayd.testing import FakeChain, FakeWatcher, fake_signature
+from astrapayd.testing import FakeChain, fake_signature
 from astrapayd.transfers import Transfer
 from tests.databases import both_engines
-from tests.shopfront import ADDRESS, Shopfront, look, shopfront
+from tests.shopfront import ADDRESS, Shopfront, SilentChain, look, shopfront
 
 pytestmark = both_engines
 
@@ -328,15 +328,6 @@ async def test_claimed_credit_goes_with_a_reorganisation_and_comes_back(front: S
     await front.mine(paid)
     await front.mine()
     assert (await front.session(session.id)).status is Status.PAID
-
-
-class SilentChain(FakeChain):
-    """Its nodes are away whenever somebody asks."""
-
-    def watcher(self) -> FakeWatcher:
-        watcher = super().watcher()
-        watcher.reachable = False
-        return watcher
 
 
 async def test_a_signature_that_cannot_be_checked_now_is_neither_believed_nor_refused(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ class Book:
                     if row.reason != why:
                         self.known[identity] = replace(row, reason=why, candidates=candidates)
                         block = row.block.hash if row.block else ""
-                        told.append(Told(EventType.TRANSFER_UNMATCHED, identity, 0, block))
+                        told.append(Told(EventType.TRANSFER_UNMATCHED, identity, 0, f"{block} {why}"))
         return matched, told
 
     def verdict(self, row: Known, live: Sequence[Held]) -> Matched | Unmatched:

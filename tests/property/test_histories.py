@@ -11,7 +11,7 @@ from tests.property.histories import ENGINE_STEPS
 from tests.property.on_a_database import OnADatabase, OnServer
 
 SETTINGS = settings(
-    max_examples=histories("engine", 60),
+    max_examples=histories("engine", 200),
     stateful_step_count=ENGINE_STEPS,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

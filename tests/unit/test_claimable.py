@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from astrapayd.claims import Claimant, ClaimRefused, Found, challenge, claimable
+from astrapayd.claims import Claimant, ClaimRefused, Found, challenge, claimable, payer_challenge
 
 CLAIMANT = Claimant("ses_1", "shop", "usdt", "USDT", opened_height=100, place="0xAB on Ethereum")
 GOOD = Found("pay_1", "shop", "usdt", "USDT", "0xpayer", "mined", 101, 101, "unmatched", None)
@@ -52,7 +53,8 @@ def test_an_unknown_transaction_says_what_to_compare_and_when_to_ask_again() -> 
         claimable(CLAIMANT, [])
 
 
-def test_the_text_to_sign_names_shop_host_session_address_and_code() -> None:
+@pytest.mark.parametrize("text_of", [challenge, payer_challenge])
+def test_the_text_to_sign_names_shop_host_session_address_and_code(text_of: Callable[..., str]) -> None:
     named = {
         "host": "https://pay.example",
         "store": "Käse",
@@ -60,8 +62,9 @@ def test_the_text_to_sign_names_shop_host_session_address_and_code() -> None:
         "address": "0xAB",
         "code": "7KQ2-M9XD",
     }
-    text = challenge(**named)
+    text = text_of(**named)
     assert all(value in text for value in named.values())
     assert "moves no money" in text
     for name in named:
-        assert challenge(**{**named, name: "x"}) != text
+        assert text_of(**{**named, name: "x"}) != text
+    assert challenge(**named) != payer_challenge(**named), "neither stands for the other"

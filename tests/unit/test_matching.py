@@ -35,6 +35,7 @@ NEVER = 2**62
 
 assets = st.sampled_from([USD, COIN, EUR])
 tails = st.integers(1, 9_999).filter(lambda tail: tail % 10)
+ordinary_tails = tails.filter(lambda tail: tail % 10 < 8)  # the others are kept back for the time after a restore
 prices = st.integers(1, 10**30)
 
 
@@ -101,12 +102,36 @@ def test_tails_are_chosen_among_all_that_were_never_used() -> None:
     assert max(picks) > 9_990
 
 
-@given(st.dictionaries(tails, st.integers(1, 100), min_size=2, max_size=40), st.integers(0, 2**32))
+@given(st.dictionaries(ordinary_tails, st.integers(1, 100), min_size=2, max_size=40), st.integers(0, 2**32))
 def test_the_longest_rested_half_is_let_first(released: dict[int, int], seed: int) -> None:
     taken = {tail for tail in range(10_000) if tail % 10 and tail not in released}
     tail = choose_tail(WHOLE, USD, taken, released.__getitem__, random.Random(seed).randrange)
     ranked = sorted(released.values())
     assert released[tail] <= ranked[(len(ranked) - 1) // 2]
+
+
+@pytest.mark.parametrize("digits", [1, 4, 9])
+def test_tails_for_the_time_after_a_restore_are_kept_back(digits: int) -> None:
+    wide = replace(EUR, tail_digits=digits)
+
+    def endings(restored_epoch: int | None) -> set[int]:
+        drawn = (
+            choose_tail(10**18, wide, set(), never_used, secrets.randbelow, restored_epoch)
+            for _ in range(20 if digits == 4 else 200)
+        )
+        return {tail % 10 for tail in drawn}
+
+    assert endings(None) <= set(range(1, 8))
+    assert endings(2) == {8}
+    assert endings(3) == {9}, "the restore before may have been of the wrong backup"
+
+
+def test_tails_kept_back_are_let_when_there_are_no_others_and_never_the_other_way() -> None:
+    ordinary = {tail for tail in range(10_000) if tail % 10 < 8}
+    assert choose_tail(WHOLE, USD, ordinary, never_used, lambda n: 0) == 8
+    kept_back = {tail for tail in range(10_000) if tail % 10 == 8}
+    with pytest.raises(AmountSpaceFull):
+        choose_tail(WHOLE, USD, kept_back, never_used, secrets.randbelow, 2)
 
 
 def test_a_price_that_leaves_no_room_for_a_tail() -> None:
@@ -304,3 +329,55 @@ def test_whatever_arrives_is_credited_only_by_a_rule(reservations: list[Reservat
     else:
         mine = [r for r in reservations if r.asset == asset and (arrival.height or 0) > r.opened_height]
         assert all(r.due_base != amount for r in mine)
+
+
+# -- who pays, proved before -----------------------------------------------------------------------------------------
+
+
+def test_any_amount_of_the_proved_payer_is_the_sessions() -> None:
+    mine, other = held("mine", 25 * WHOLE, 3417), held("other", 24 * WHOLE, 42)
+    for amount in (1, 10 * WHOLE, 24 * WHOLE, 40 * WHOLE + 42, 25 * WHOLE):
+        verdict = match(arrives(amount), [mine, other], Allowance(), proved={"mine"})
+        assert isinstance(verdict, Matched)
+        assert (verdict.session_id, verdict.reason) == ("mine", CreditReason.PAYER), amount
+        assert isinstance(match(arrives(amount), [mine, other], Allowance()), Unmatched)
+
+
+def test_an_exact_amount_outranks_the_payer() -> None:
+    """Who pays for a friend from a wallet proved for another purchase means the amount."""
+    mine, other = held("mine", 25 * WHOLE, 3417), held("other", 24 * WHOLE, 42)
+    verdict = match(arrives(other.due_base), [mine, other], Allowance(), proved={"mine"})
+    assert isinstance(verdict, Matched)
+    assert (verdict.session_id, verdict.reason) == ("other", CreditReason.AMOUNT)
+    by_tail = match(arrives(other.due_base - WHOLE), [mine, other], Allowance(), proved={"mine"})
+    assert isinstance(by_tail, Matched)
+    assert (by_tail.session_id, by_tail.reason) == ("other", CreditReason.TAIL)
+
+
+def test_the_payer_of_two_open_sessions_is_not_guessed_at() -> None:
+    first, second, other = (held(s, 25 * WHOLE, tail) for s, tail in (("a", 3417), ("b", 42), ("c", 7)))
+    verdict = match(arrives(24 * WHOLE), [other, first, second], Allowance(), proved={"a", "b"})
+    assert isinstance(verdict, Unmatched)
+    assert [c.session_id for c in verdict.candidates] == ["a", "b", "c"]
+    assert verdict.candidates[0].reason == "its payer, proved by signature, has sent it"
+
+
+def test_the_payer_counts_only_in_time_and_in_the_sessions_asset() -> None:
+    mine = held("mine", 25 * WHOLE, 3417)
+    for arrival in (
+        arrives(24 * WHOLE, height=10),
+        arrives(24 * WHOLE, height=None, seen=9),
+        arrives(24 * WHOLE, at=NEVER + 1),
+        arrives(24 * WHOLE, asset=COIN),
+    ):
+        assert isinstance(match(arrival, [mine], Allowance(), proved={"mine"}), Unmatched)
+
+
+def test_the_payer_settles_what_an_earlier_session_was_asked_for_too() -> None:
+    """The amount could be another's who forgot to pay; the key says that it is not."""
+    mine, forgotten = held("mine", 25 * WHOLE, 3417), held("forgotten", 25 * WHOLE, 3417)
+    arrival = arrives(mine.due_base)
+    assert isinstance(match(arrival, [mine], Allowance(), [forgotten]), Unmatched)
+    verdict = match(arrival, [mine], Allowance(), [forgotten], {"mine"})
+    assert isinstance(verdict, Matched)
+    assert verdict.reason == CreditReason.PAYER
