@@ -40,10 +40,9 @@ TRANSFER_TOPIC = "ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3
 
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _HEX21 = re.compile(r"41[0-9a-f]{40}", re.ASCII)
-_HEX20 = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _DATA = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 _ADDRESS_PADDING = "0" * 24  # an address in a topic is left-padded to 32 bytes
-_WORD_CHARS = 64  # 32 bytes in hex
+_WORD_CHARS, _HEX21_CHARS, _HEX20_CHARS = 64, 42, 40  # 32, 21 and 20 bytes in hex
 _MAX_INT64 = 2**63 - 1  # java-tron's longs
 _SUCCESS = "SUCCESS"
 _TRANSFER = "TransferContract"
@@ -53,18 +52,24 @@ _CALL = b"call".hex()  # an internal transaction's note, in hex
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A watched set as the hot path needs it: canonical forms by the 20 bytes in hex that stand in logs."""
+    """A watched set as the hot path needs it: canonical forms by what stands in blocks and infos."""
 
-    addresses: Mapping[str, str]
+    by_hex21: Mapping[str, str]
+    """Addresses by 41 and 20 bytes, as in transactions."""
+    by_topic: Mapping[str, str]
+    """Addresses by 32 bytes, as in a log's topics."""
     contracts: Mapping[str, str]
+    """Listed tokens by 20 bytes, as in logs."""
     native: bool
 
 
 @lru_cache(maxsize=16)  # one for each chain and watched version: preparing takes longer than reading a block
 def prepare(watched: Watched) -> Wanted:
     """Make a watched set ready. :func:`transfers` does so by itself, once for each version."""
+    bare = {to_hex20(address): address for address in watched.addresses}
     return Wanted(
-        {to_hex20(address): address for address in watched.addresses},
+        {f"41{digits}": address for digits, address in bare.items()},
+        {_ADDRESS_PADDING + digits: address for digits, address in bare.items()},
         {to_hex20(contract): contract for contract in watched.contracts},
         watched.native,
     )
@@ -109,104 +114,86 @@ def transfers(block: Any, infos: Any, watched: Watched) -> list[Transfer]:
     """
     ref = block_ref(block)
     wanted = prepare(watched)
-    by_id = _infos_by_id(block, infos, ref)
     found: list[Transfer] = []
-    with malformed("a block's transactions"):
-        for tx in block.get("transactions", ()):
+    with malformed("a block or its transaction infos"):
+        txs = _list(block.get("transactions", []))
+        by_id = _infos_by_id(txs, infos, ref, block["block_header"]["raw_data"].get("timestamp", 0))
+        for tx in txs:
             info = by_id[tx["txID"]]
-            if wanted.native:
-                # the coin first: it moves before any code runs, and in a transaction of its own besides
-                native = _native(tx, info, ref, wanted)
-                if native is not None:
-                    found.append(native)
+            contracts = tx["raw_data"]["contract"]
+            if type(contracts) is not list or len(contracts) != 1:
+                raise MalformedAnswer("sent a transaction that has not exactly one contract")
+            # java-tron shows freezing, delegation, votes and TRC-10 with amounts as well, but under other types
+            if contracts[0]["type"] == _TRANSFER:
+                to = contracts[0]["parameter"]["value"]["to_address"]
+                if to in wanted.by_hex21:
+                    found.extend(_native(tx, info, ref, wanted))
+                elif len(to) != _HEX21_CHARS or not to.startswith("41"):
+                    raise MalformedAnswer("sent an address that is none, or not in hex")
             if "log" in info:
-                found.extend(_tokens(tx, info, ref, wanted))
-            if wanted.native and "internal_transactions" in info:
+                for ordinal, log in enumerate(_list(info["log"])):
+                    # the busy path: nearly every log of a block ends at one of these questions
+                    if log["address"] not in wanted.contracts:
+                        if len(log["address"]) != _HEX20_CHARS:
+                            raise MalformedAnswer("sent a log whose address is not 20 bytes")
+                        continue
+                    topics = log.get("topics", [])
+                    if type(topics) is not list:
+                        raise MalformedAnswer("sent a log without a list of topics")
+                    if len(topics) != 3 or topics[0] != TRANSFER_TOPIC:
+                        continue
+                    if topics[2] in wanted.by_topic:
+                        found.extend(_token(tx, info, log, ordinal, ref, wanted))
+                    elif len(topics[2]) != _WORD_CHARS:
+                        raise MalformedAnswer("sent a topic that is not 32 bytes")
+            if "internal_transactions" in info and wanted.native:
                 found.extend(_internal(tx, info, ref, wanted))
     return found
 
 
-def _infos_by_id(block: Any, infos: Any, ref: BlockRef) -> dict[str, Any]:
+def _infos_by_id(txs: Sequence[Any], infos: Any, ref: BlockRef, time_ms: Any) -> dict[str, Any]:
     """The infos by transaction. :raises MalformedAnswer: if they are not exactly those of the block."""
-    ids = transaction_ids(block)
-    with malformed("transaction infos"):
-        listed = [] if infos == {} else _list(infos)
-        by_id = {info["id"]: info for info in listed}
-        if len(by_id) != len(listed):
-            raise MalformedAnswer("sent two infos for one transaction")
-        if len(by_id) != len(ids) or any(tx not in by_id for tx in ids):
-            raise MalformedAnswer("sent infos that are not those of the block's transactions")
-        time_ms = block["block_header"]["raw_data"].get("timestamp", 0)
-        for info in listed:
-            if info.get("blockNumber", 0) != ref.height or info.get("blockTimeStamp", 0) != time_ms:
-                raise MalformedAnswer("sent an info of another block")
+    listed = [] if infos == {} else _list(infos)
+    by_id: dict[str, Any] = {info["id"]: info for info in listed}
+    if len(by_id) != len(listed):
+        raise MalformedAnswer("sent two infos for one transaction")
+    if len(listed) != len(txs) or by_id.keys() != {tx["txID"] for tx in txs}:
+        raise MalformedAnswer("sent infos that are not those of the block's transactions")
+    for info in listed:
+        if info["blockNumber"] != ref.height or info["blockTimeStamp"] != time_ms:
+            raise MalformedAnswer("sent an info of another block")
     return by_id
 
 
-def _native(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Transfer | None:
-    """The TRX that a transaction sends to a watched address, and nothing that merely looks so: java-tron shows
-    freezing, delegation, votes and TRC-10 with amounts as well, but under other contract types."""
-    contracts = tx["raw_data"]["contract"]
-    if type(contracts) is not list or len(contracts) != 1:
-        raise MalformedAnswer("sent a transaction that has not exactly one contract")
-    contract = contracts[0]
-    if contract["type"] != _TRANSFER:
-        return None
-    parameter = contract["parameter"]
+def _native(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Iterator[Transfer]:
+    """The TRX that a transaction sends to a watched address, if it was carried out."""
+    parameter = tx["raw_data"]["contract"][0]["parameter"]
     value = parameter["value"]
-    to = value["to_address"]
-    recipient = wanted.addresses.get(to[2:])
-    if recipient is None:
-        _address(to)
-        return None
     if parameter["type_url"] != _TRANSFER_URL:
         raise MalformedAnswer("sent a transaction of two types")
     amount_base = _long(value.get("amount", 0))
-    if not _succeeded(tx) or info.get("result") == "FAILED" or amount_base == 0:
-        return None
-    _address(to)
     sender = from_hex20(_address(value["owner_address"]))
-    return Transfer(_hash(tx["txID"]), TransferKind.NATIVE, 0, None, sender, recipient, amount_base, ref)
+    if wanted.native and amount_base > 0 and _succeeded(tx) and info.get("result") != "FAILED":
+        recipient = wanted.by_hex21[value["to_address"]]
+        yield Transfer(_hash(tx["txID"]), TransferKind.NATIVE, 0, None, sender, recipient, amount_base, ref)
 
 
-def _tokens(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Iterator[Transfer]:
-    """The TRC-20 transfers to watched addresses. The ordinal is the log's position in its transaction's info."""
-    for ordinal, log in enumerate(_list(info["log"])):
-        # the busy path: nearly every log of a block ends at one of the next three questions
-        contract = wanted.contracts.get(log["address"])
-        if contract is None:
-            if not _HEX20.fullmatch(log["address"]):
-                raise MalformedAnswer("sent a log whose address is not 20 bytes")
-            continue
-        topics = log.get("topics", [])
-        if type(topics) is not list:
-            raise MalformedAnswer("sent a log without a list of topics")
-        if len(topics) != 3 or topics[0] != TRANSFER_TOPIC:
-            continue
-        sender, recipient_hex = _topic_address(topics[1]), _topic_address(topics[2])
-        if sender is None or recipient_hex is None:
-            continue
-        recipient = wanted.addresses.get(recipient_hex)
-        if recipient is None:
-            continue
-        data = log.get("data", "")
-        if not _DATA.fullmatch(data):
-            raise MalformedAnswer("sent a log whose data is not hex")
-        # a TRC-20 in name only; or one of address poisoning's favourites, a transfer of nothing
-        if len(data) != _WORD_CHARS or int(data, 16) == 0:
-            continue
-        if _executed(tx, info):
-            amount_base = int(data, 16)
-            yield Transfer(
-                _hash(tx["txID"]),
-                TransferKind.TOKEN,
-                ordinal,
-                contract,
-                from_hex20(sender),
-                recipient,
-                amount_base,
-                ref,
-            )
+def _token(tx: Any, info: Any, log: Any, ordinal: int, ref: BlockRef, wanted: Wanted) -> Iterator[Transfer]:
+    """The TRC-20 transfer that a log of a listed token to a watched address tells of, if it does.
+
+    :param ordinal: the log's position in its transaction's info.
+    """
+    sender, data = _topic_address(log["topics"][1]), log.get("data", "")
+    if not _DATA.fullmatch(data):
+        raise MalformedAnswer("sent a log whose data is not hex")
+    # a TRC-20 in name only; or one of address poisoning's favourites, a transfer of nothing
+    if sender is None or len(data) != _WORD_CHARS or int(data, 16) == 0:
+        return
+    if _executed(tx, info):
+        contract, recipient = wanted.contracts[log["address"]], wanted.by_topic[log["topics"][2]]
+        amount_base = int(data, 16)
+        sender = from_hex20(sender)
+        yield Transfer(_hash(tx["txID"]), TransferKind.TOKEN, ordinal, contract, sender, recipient, amount_base, ref)
 
 
 def _internal(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Iterator[Transfer]:
@@ -222,24 +209,17 @@ def _internal(tx: Any, info: Any, ref: BlockRef, wanted: Wanted) -> Iterator[Tra
             continue
         ordinal += 1
         to = inner.get("transferTo_address", "")
-        recipient = wanted.addresses.get(to[2:])
+        recipient = wanted.by_hex21.get(to)
         if recipient is None or inner.get("rejected", False):
             continue
-        sender_hex, recipient_hex = _address(inner["caller_address"]), _address(to)
+        caller = inner["caller_address"]
+        sender = from_hex20(_address(caller))
         values = _list(inner.get("callValueInfo", []))
         amount_base = sum(_long(value.get("callValue", 0)) for value in values if "tokenId" not in value)  # else TRC-10
         # a contract that calls its own code sends itself nothing
-        if amount_base > 0 and sender_hex != recipient_hex and _executed(tx, info):
-            yield Transfer(
-                _hash(tx["txID"]),
-                TransferKind.INTERNAL,
-                ordinal,
-                None,
-                from_hex20(sender_hex),
-                recipient,
-                amount_base,
-                ref,
-            )
+        if amount_base > 0 and caller != to and _executed(tx, info):
+            tx_id = _hash(tx["txID"])
+            yield Transfer(tx_id, TransferKind.INTERNAL, ordinal, None, sender, recipient, amount_base, ref)
 
 
 def _succeeded(tx: Any) -> bool:

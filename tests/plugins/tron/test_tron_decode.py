@@ -240,9 +240,10 @@ def test_ids_of_a_block_s_transactions() -> None:
 
 def test_a_watched_set_is_prepared_once() -> None:
     assert prepare(WATCHED) is prepare(WATCHED)
-    assert (
-        prepare(Watched(2, WATCHED.addresses, WATCHED.contracts, native=True)).addresses == prepare(WATCHED).addresses
-    )
+    later = Watched(2, WATCHED.addresses, WATCHED.contracts, native=False)
+    assert prepare(later).by_hex21 == prepare(WATCHED).by_hex21
+    assert prepare(later).by_hex21 == {"41" + to_hex20(address): address for address in OURS}
+    assert prepare(later).native is False
 
 
 # Generated blocks, read a second time in another way: by a list of questions asked of everything, slowly.
@@ -359,9 +360,9 @@ json = st.recursive(
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = (
-        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
-    )
+    inner: list[tuple[Any, Any]] = []
+    if isinstance(value, dict | list):
+        inner = list(value.items() if isinstance(value, dict) else enumerate(value))
     return [found for key, child in inner for found in [(*path, key), *_places(child, (*path, key))]]
 
 
