@@ -42,7 +42,7 @@ bench: $(INSTALLED) nodes
 	$(BIN)/python -m benchmarks
 
 fuzz: $(INSTALLED)
-	ASTRAPAYD_FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest tests/plugins/evm/test_decode.py
+	ASTRAPAYD_FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest tests/plugins/evm/test_decode.py tests/plugins/tron/test_tron_decode.py
 
 cases: $(INSTALLED)
 	$(BIN)/python -m tests.cases

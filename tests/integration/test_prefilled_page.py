@@ -28,6 +28,7 @@ from astrapayd.services.prefill import (
 from astrapayd.sessions import Flag, Status
 from astrapayd.web.routes import RouteRegistry
 from astrapayd.web.site import public_site
+from tests.databases import both_engines
 from tests.shopfront import Shopfront, look, shopfront
 
 BACK = "https://shop.example/cart"
@@ -207,6 +208,7 @@ async def test_signature_of_another_link_or_store_secret_does_not_count(front: S
     assert len(await signing_secrets(front.core, "shop")) == 1
 
 
+@both_engines
 async def test_signed_address_used_twice_is_fulfilled_once(front: Shopfront, browser: Browser) -> None:
     target = await signed(front, await open_link(front), Terms("25", "1042"))
     opened = [(await browser.post(target, form_token=token))[2].removeprefix("/s/") for token in ("a", "b", "a")]
@@ -231,6 +233,7 @@ async def test_an_email_alone_and_unknown_parameters_change_nothing(front: Shopf
     assert {(row["price"], row["order_ref"]) for row in await front.rows(sessions)} == {("7", "")}
 
 
+@both_engines
 async def test_two_who_ask_first_for_the_secret_get_the_same(front: Shopfront) -> None:
     asked = await asyncio.gather(*(signing_secrets(front.core, "shop") for _ in range(8)))
     assert len(set(asked)) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -141,6 +142,18 @@ def test_link_from_making_to_archive(shop: Path) -> None:
     text = run("link", "show", "coffee", "--config", str(shop))
     assert "Coffee" in text.output
     assert "no: archived" in text.output
+
+
+def test_link_in_another_currency_tells_its_rate_or_why_there_is_none(shop: Path) -> None:
+    before = shop.read_text()
+    asset = re.findall(r"^\[assets\.(\S+)\]$", before, re.MULTILINE)[0]
+    fixed = f'\n[[rates.fixed]]\nasset = "{asset}"\ncurrency = "EUR"\nprice = "0.92"\ntaken_at = 2026-01-02T03:04:05Z\n'
+    shop.write_text(f"{before}{fixed}max_age_secs = 31622400\n")
+    made = said(shop, "link", "create", "--title", "Tea", "--amount", "25", "--currency", "EUR", "--slug", "tea")
+    assert made["assets"] == [asset]
+    assert "= 0.92 EUR (fixed, 2026-01-02T03:04:05Z)" in run("link", "show", "tea", "--config", str(shop)).output
+    shop.write_text(f"{before}{fixed}max_age_secs = 1\n")
+    assert "the latest rate is from 2026-01-02T03:04:05Z" in run("link", "show", "tea", "--config", str(shop)).output
 
 
 def test_link_sign_prints_an_address_that_the_stores_secret_signs(shop: Path) -> None:

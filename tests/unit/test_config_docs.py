@@ -28,10 +28,13 @@ from astrapayd.config import (
 from astrapayd.webhooks import WebhooksSection
 from astrapayd_bitcoin.config import BitcoinChainSection, NodeSection
 from astrapayd_evm.config import EvmChainSection
+from astrapayd_tron.config import NodeSection as TronNodeSection
+from astrapayd_tron.config import TronChainSection
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "astrapayd.example.toml"
 BITCOIN = ROOT / "config" / "chains" / "bitcoin.toml"
+TRON = ROOT / "config" / "chains" / "tron.toml"
 REFERENCE = ROOT / "docs" / "configuration.md"
 
 # the file that shows the table, the table, the heading in the reference, the model
@@ -42,6 +45,8 @@ TABLES: list[tuple[Path, str, str, type[BaseModel]]] = [
     (EXAMPLE, "chains.ethereum", '### with `plugin = "evm"`', EvmChainSection),
     (BITCOIN, "chains.bitcoin", '### with `plugin = "bitcoin"`', BitcoinChainSection),
     (BITCOIN, "chains.bitcoin.nodes", '### `[[chains.ID.nodes]]` with `plugin = "bitcoin"`', NodeSection),
+    (TRON, "chains.tron", '### with `plugin = "tron"`', TronChainSection),
+    (TRON, "chains.tron.nodes", '### `[[chains.ID.nodes]]` with `plugin = "tron"`', TronNodeSection),
     (EXAMPLE, "assets.usdt-eth", "## `[assets.ID]`", AssetSection),
     (EXAMPLE, "stores.shop", "## `[stores.ID]`", StoreSection),
     (EXAMPLE, "stores.shop.accounts.ethereum", "## `[stores.ID.accounts.CHAIN]`", AccountSection),
