@@ -1,4 +1,4 @@
-"""How a notification wakes a watcher: that something happened, never what; and how one that no longer comes is missed."""
+"""How a notification wakes a watcher: that something happened, never what; and how a dead subscription is noticed."""
 
 from __future__ import annotations
 
