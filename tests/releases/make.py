@@ -25,6 +25,7 @@ from astrapayd.db.tables import (
     delivery_attempts,
     idempotency_keys,
     invoices,
+    link_signing_keys,
     payers,
     quotes,
     store_settings,
@@ -76,6 +77,7 @@ def _more(link_id: str, session_id: str) -> list[tuple[Table, dict[str, object]]
         (delivery_attempts, attempt | {"attempt": 1, "started_at": 5, "duration_ms": 5}),
         (payers, {"session_id": session_id, "sender": "fake1customer", "proof": {}, "proved_at": 5}),
         (customer_details, {"session_id": session_id, "details": {"name": "A customer"}}),
+        (link_signing_keys, {"store": "shop", "secrets": []}),
         (store_settings, {"store": "shop", "settings": {}, "revision": 1}),
     ]
 
