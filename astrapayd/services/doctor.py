@@ -42,18 +42,31 @@ async def examine(core: Core, host: PluginHost) -> list[Finding]:
     """Everything, in the order in which one would mend it."""
     found = [Finding(Verdict.LOOK, "configuration", note) for note in core.config.notes]
     found += [Finding(Verdict.WRONG, f"plugin {p.plugin}", f"cannot be used: {p.reason}") for p in host.problems]
+    database = await _database(core)
+    found += database.findings
+    for asked in await ask_nodes(core):
+        found += _nodes(asked)
+    if not database.readable:
+        return found
+    return [*found, *await _watching(core), *await _amount_space(core), *await _waiting(core)]
+
+
+@dataclass(frozen=True, slots=True)
+class _DatabaseLook:
+    readable: bool
+    findings: list[Finding]
+
+
+async def _database(core: Core) -> _DatabaseLook:
     try:
         whole = await check_integrity(core.database)
     except DatabaseError as error:
-        return [*found, Finding(Verdict.WRONG, "database", str(error))]
-    found += [Finding(Verdict.WRONG, "database", problem) for problem in whole["problems"]]
+        # The nodes are asked all the same: this is what one looks at before the first start.
+        return _DatabaseLook(readable=False, findings=[Finding(Verdict.WRONG, "database", str(error))])
+    found = [Finding(Verdict.WRONG, "database", problem) for problem in whole["problems"]]
     if not whole["problems"]:
         found.append(Finding(Verdict.FINE, "database", f"is whole, at schema {whole['schema']}"))
-    for asked in await ask_nodes(core):
-        found += _nodes(asked)
-    found += await _watching(core)
-    found += await _amount_space(core)
-    return found + await _waiting(core)
+    return _DatabaseLook(readable=True, findings=found)
 
 
 def _nodes(asked: ChainNodes) -> list[Finding]:
