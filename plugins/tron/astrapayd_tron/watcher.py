@@ -339,7 +339,9 @@ async def _final_height(fetcher: Fetcher, branch: Branch, solidified: BlockRef, 
         if ours.hash == final.hash:
             return final.height
     theirs = head if head.height == final.height else await fetcher.block_at(final.height)
-    if theirs is None or theirs.hash != final.hash:
+    if theirs is None:
+        return -1  # a lite node without it; whether what is needed is there shows when it is fetched
+    if theirs.hash != final.hash:
         raise ShiftingView(f"has a solidity port that calls another block {final.height} final than it has itself")
     return final.height
 
