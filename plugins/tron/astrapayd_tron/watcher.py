@@ -277,6 +277,7 @@ class TronWatcher:
                     fetching = asyncio.create_task(fetcher.blocks(refs[-1].height + 1, following))
                 watched = watch.current
                 paid = [found for raw in fetched for found in decode.transfers(raw.block, raw.infos, watched)]
+                del fetched  # some hundred thousand objects, which the garbage collector would walk again and again
                 yield self._step(branch.tip, disconnected, refs, final_height, paid, watched.version)
                 ancestor = refs[-1]
                 branch.move(len(disconnected), refs, self._kept_from(ancestor, final_height))
