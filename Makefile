@@ -22,13 +22,19 @@ NODES := build/nodes/.fetched
 demo: $(INSTALLED)
 	$(BIN)/astrapayd demo
 
-# The order is from quick to slow, so that a typo is told in a second.
+# The order is from quick to slow, so that a typo is told in a second. The generated histories are minutes of computing
+# while the other tests mostly wait: they run beside them, and give way.
 test: $(INSTALLED) nodes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	@nice -n 19 $(BIN)/python -m pytest tests/property >build/property.log 2>&1 & property=$$!; \
+	trap 'kill $$property' INT TERM; \
+	$(BIN)/python -m pytest --ignore tests/property; rest=$$?; \
+	wait $$property; histories=$$?; \
+	echo "Beside them, the generated histories:"; cat build/property.log; \
+	test $$rest -eq 0 -a $$histories -eq 0
 
 nodes: $(NODES)
 
@@ -36,7 +42,7 @@ bench: $(INSTALLED) nodes
 	$(BIN)/python -m benchmarks
 
 fuzz: $(INSTALLED)
-	ASTRAPAYD_FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest tests/plugins/evm/test_decode.py
+	ASTRAPAYD_FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest tests/plugins/evm/test_decode.py tests/plugins/tron/test_tron_decode.py
 
 cases: $(INSTALLED)
 	$(BIN)/python -m tests.cases

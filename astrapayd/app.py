@@ -35,10 +35,12 @@ from astrapayd.ingest import Ingest
 from astrapayd.matching import Allowance
 from astrapayd.news import News
 from astrapayd.plugins import PluginHost
+from astrapayd.rates import RateRegistry
 from astrapayd.sdnotify import Notifier
 from astrapayd.services.chains import ChainNodes, ask_nodes
 from astrapayd.services.core import Core
 from astrapayd.services.endpoints import StoredEndpoints
+from astrapayd.services.quotes import Quotes
 from astrapayd.services.vetting import Vetting
 from astrapayd.watching import ChainWatch, watch_in_turn
 from astrapayd.web.routes import RouteRegistry
@@ -81,12 +83,15 @@ def assemble(config_path: Path, *, plugins: Mapping[str, object] | None = None) 
     problems += _account_problems(config, registry)
     if problems:
         raise ConfigError(config.path, tuple(problems))
+    sources = RateRegistry()
+    host.register_rate_sources(sources, config)
+    quotes = Quotes(sources, config.rates.max_age_secs, _now)
     database = Database(config.database.connect_url())
     allowances = {
         store_id: Allowance(store.allowance, store.allowance_percent) for store_id, store in config.stores.items()
     }
     ingest = Ingest(database, registry, allowances, rules.tiers, _now)
-    return Assembly(Core(config, registry, database, ingest, Vetting(_now), rules.minimums, _now), host)
+    return Assembly(Core(config, registry, database, ingest, Vetting(_now), quotes, rules.minimums, _now), host)
 
 
 def _now() -> int:

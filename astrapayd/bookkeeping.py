@@ -20,13 +20,15 @@ from astrapayd.db import outbox
 from astrapayd.db import reservations as reservation_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db import transfers as transfer_queries
+from astrapayd.db.epoch import load_epoch
 from astrapayd.db.outbox import NewEvent
 from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow
 from astrapayd.event_data import amount_text, session_data
 from astrapayd.events import EventType
 from astrapayd.matching import AmountSpaceFull, CreditReason, choose_tail, due_amount, rest_amount
-from astrapayd.money import Asset
+from astrapayd.money import Asset, format_amount
+from astrapayd.rates import convert
 from astrapayd.sessions import (
     Cancelled,
     Credit,
@@ -169,7 +171,7 @@ class Bookkeeping:
             revision=row.state.revision,
             at=self._now(),
             cause=f"opened by {source}",
-            rule=f"only transfers above block {row.opened_height} can pay it",
+            rule=f"only transfers above block {row.opened_height} can pay it{_conversion(row)}",
             result=_result(row.state, row, events),
         )
 
@@ -259,7 +261,8 @@ class Bookkeeping:
             amount = due_amount if purpose == "price" else rest_amount
             dues = await reservation_queries.unpaid_dues(tx, row.address_id, row.asset, price_base, now - RE_LET_SECS)
             ambiguous = {tail for tail, due in dues if amount(price_base, tail, row.asset) == due}
-            tail = self._choose(price_base, row.asset, taken, ambiguous, released)
+            restored_epoch = await self._restored_epoch(tx, row, now)
+            tail = self._choose(price_base, row.asset, taken, ambiguous, released, restored_epoch)
             due_base = amount(price_base, tail, row.asset)
             try:
                 async with tx.begin_nested():
@@ -271,8 +274,22 @@ class Bookkeeping:
             return due_base
         raise AmountSpaceFull
 
+    async def _restored_epoch(self, tx: AsyncConnection, row: SessionRow, now: int) -> int | None:
+        """The epoch, while a customer of a session that was lost with a restore may still pay its amount."""
+        epoch = await load_epoch(tx)
+        if epoch.restored_at is None:
+            return None
+        lived_secs = row.state.late_until - row.opened_at
+        return epoch.number if now <= epoch.restored_at + lived_secs + RE_LET_SECS else None
+
     def _choose(
-        self, price_base: int, asset: Asset, taken: set[int], ambiguous: set[int], released: Mapping[int, int]
+        self,
+        price_base: int,
+        asset: Asset,
+        taken: set[int],
+        ambiguous: set[int],
+        released: Mapping[int, int],
+        restored_epoch: int | None,
     ) -> int:
         """A free tail; an ambiguous one only where there is no other."""
 
@@ -280,9 +297,9 @@ class Bookkeeping:
             return released.get(tail, 0)
 
         try:
-            return choose_tail(price_base, asset, taken | ambiguous, last_released, self._pick)
+            return choose_tail(price_base, asset, taken | ambiguous, last_released, self._pick, restored_epoch)
         except AmountSpaceFull:
-            return choose_tail(price_base, asset, taken, last_released, self._pick)
+            return choose_tail(price_base, asset, taken, last_released, self._pick, restored_epoch)
 
 
 async def _is_beyond_limit(tx: AsyncConnection, row: SessionRow) -> bool:
@@ -363,6 +380,19 @@ def _rule(before: Session, after: Session) -> str:
             raise AssertionError("the chain leads to no such status")
         case _:
             assert_never(after.status)
+
+
+def _conversion(row: SessionRow) -> str:
+    """For the story: the rate, and what the rounding added. Empty for a price in the asset itself."""
+    if row.quote is None:
+        return ""
+    found = convert(row.price, row.currency, row.quote, row.asset)
+    whole_base = int(found.rounding_base)
+    added = format_amount(whole_base, row.asset.decimals) + ("…" if whole_base < found.rounding_base else "")
+    rounded = f"rounded up by {added}" if found.rounding_base else "without rounding"
+    price = amount_text(row.price_base, row.asset)
+    rate = row.quote.sentence(row.currency, row.asset)
+    return f"; {row.price} {row.currency} at {rate} is {price} {row.asset.symbol}, {rounded}"
 
 
 def _result(after: Session, row: SessionRow, events: Sequence[SessionEvent]) -> dict[str, object]:

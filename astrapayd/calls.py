@@ -9,7 +9,7 @@ import functools
 import inspect
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,12 +49,23 @@ class IsolatedCalls:
         when the process ends, and a stuck one would keep it from ending).
 
         :param caller: calls this plugin only.
-        :raises CallFailed: if it raises, answers twice, or takes longer than ``timeout_secs``; it is then cancelled
-            and, if it does not care, left alone.
+        :raises CallFailed: as :meth:`limited` does, and if it answers twice.
+        """
+        answers = await self.limited(plugin, caller.name, lambda: self._run(plugin, caller, arguments), timeout_secs)
+        if len(answers) > 1:
+            raise CallFailed("the plugin implements the hook more than once")
+        return answers[0] if answers else None
+
+    async def limited(self, plugin: str, what: str, work: Callable[[], Awaitable[Any]], timeout_secs: float) -> Any:
+        """What a plugin's coroutine answers, run as a task of its own.
+
+        :param what: names the call in logs.
+        :raises CallFailed: if it raises, or takes longer than ``timeout_secs``; it is then cancelled and, if it does
+            not care, left alone.
         """
         if self._stuck[plugin] >= _MOST_STUCK:
             raise CallFailed(f"not called: {self._stuck[plugin]} earlier calls of the plugin have not ended")
-        task = asyncio.create_task(self._run(plugin, caller, arguments), name=f"plugin {plugin}: {caller.name}")
+        task = asyncio.create_task(_awaited(work), name=f"plugin {plugin}: {what}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_consume)
@@ -69,14 +80,11 @@ class IsolatedCalls:
             if not task.done():
                 self._stuck[plugin] += 1
                 task.add_done_callback(lambda _: self._unstick(plugin))
-                _log.warning("plugin ignores its time-out", plugin=plugin, hook=caller.name, stuck=self._stuck[plugin])
+                _log.warning("plugin ignores its time-out", plugin=plugin, hook=what, stuck=self._stuck[plugin])
             raise CallFailed(f"no answer within {timeout_secs:g} s")
         if task.cancelled():
             raise CallFailed("cancelled itself")
-        answers = task.result()
-        if len(answers) > 1:
-            raise CallFailed("the plugin implements the hook more than once")
-        return answers[0] if answers else None
+        return task.result()
 
     def abandon(self) -> None:
         """Cancel what still runs; nobody waits for it."""
@@ -85,14 +93,11 @@ class IsolatedCalls:
 
     async def _run(self, plugin: str, caller: pluggy.HookCaller, arguments: dict[str, object]) -> list[Any]:
         call = functools.partial(caller, **arguments)
-        try:
-            if any(inspect.iscoroutinefunction(impl.function) for impl in caller.get_hookimpls()):
-                answers = call()
-            else:
-                answers = await self._in_thread(plugin, call)
-            return [await answer if inspect.isawaitable(answer) else answer for answer in answers]
-        except (Exception, SystemExit) as error:  # SystemExit would end the loop, and everybody's payments with it
-            raise CallFailed(f"{type(error).__name__} at {where(error)}\n{first_line(error)}") from error
+        if any(inspect.iscoroutinefunction(impl.function) for impl in caller.get_hookimpls()):
+            answers = call()
+        else:
+            answers = await self._in_thread(plugin, call)
+        return [await answer if inspect.isawaitable(answer) else answer for answer in answers]
 
     async def _in_thread(self, plugin: str, call: Callable[[], list[Any]]) -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -132,6 +137,13 @@ class IsolatedCalls:
 
     def _unstick(self, plugin: str) -> None:
         self._stuck[plugin] -= 1
+
+
+async def _awaited(work: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await work()
+    except (Exception, SystemExit) as error:  # SystemExit would end the loop, and everybody's payments with it
+        raise CallFailed(f"{type(error).__name__} at {where(error)}\n{first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -123,7 +123,7 @@ class Chain(Protocol):
         ...
 
     def payment_uri(self, asset: Asset, address: str, amount_base: int) -> str:
-        """A URI that opens a wallet with everything filled in (ERC-681, BIP-21)."""
+        """A URI that opens a wallet with everything filled in (ERC-681, BIP-21); empty where none is safe to offer."""
         ...
 
     def watcher(self) -> Watcher:

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -118,6 +119,24 @@ def _decimal(text: str) -> str:
     return text
 
 
+def _rate(text: str) -> str:
+    if not _DECIMAL.fullmatch(text) or len(text) > 40 or not text.strip("0."):
+        raise ValueError('is not a price above zero: write digits with a point, in quotes, such as "2512.40"')
+    return text
+
+
+def _currency(text: str) -> str:
+    if not re.fullmatch(r"[A-Z0-9]{2,12}", text, re.ASCII):
+        raise ValueError('is no currency: write 2 to 12 capital letters or digits, such as "EUR"')
+    return text
+
+
+def _moment(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("has no time zone: write it as 2026-11-24T10:00:00Z")
+    return moment.astimezone(UTC)
+
+
 Listener = Annotated[str, AfterValidator(_listener)]
 """``host:port``."""
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -126,6 +145,10 @@ Network = Annotated[str, AfterValidator(_network)]
 """An IP address or network."""
 Decimal = Annotated[str, AfterValidator(_decimal)]
 """An amount in whole units of an asset, as plain decimal text; read it with ``money.parse_amount``."""
+
+
+Currency = Annotated[str, AfterValidator(_currency)]
+"""A currency's name, such as ``EUR``."""
 
 
 class ServerSection(Section):
@@ -186,6 +209,7 @@ class TierSection(Section):
 class AssetSection(Section):
     """``[assets.ID]``. ``contract`` absent means the chain's native coin. ``price_decimals + tail_digits`` is at
     most ``decimals``. ``minimum``, in whole units: less than this cannot be sent, or costs more in fees than it is.
+    ``currency``: a stablecoin counts as one unit of it.
     ``tiers``: what counts as confirmed for larger sums; "final" is what the chain calls final."""
 
     chain: str
@@ -195,7 +219,27 @@ class AssetSection(Section):
     price_decimals: Annotated[int, Field(ge=0, le=36)] = 2
     tail_digits: Annotated[int, Field(ge=0, le=9)] = 4
     minimum: Decimal = "0"
+    currency: Currency | None = None
     tiers: Annotated[tuple[TierSection, ...], Field(max_length=10)] = ()
+
+
+class FixedRateSection(Section):
+    """``[[rates.fixed]]``: one whole unit of ``asset`` costs ``price`` in ``currency``, as of ``taken_at`` and for
+    ``max_age_secs`` from then; afterwards the rate is too old, and nothing is sold at it."""
+
+    asset: str
+    currency: Currency
+    price: Annotated[str, AfterValidator(_rate)]
+    taken_at: Annotated[datetime, AfterValidator(_moment)]
+    max_age_secs: Annotated[int, Field(ge=1, le=366 * 86400)] = 86400
+
+
+class RatesSection(Section):
+    """``[rates]``: a session is opened with a rate that is at most ``max_age_secs`` old, unless its source says how
+    long it counts."""
+
+    max_age_secs: Annotated[int, Field(ge=1, le=7 * 86400)] = 300
+    fixed: Annotated[tuple[FixedRateSection, ...], Field(max_length=1000)] = ()
 
 
 class AccountSection(Section):
@@ -229,7 +273,7 @@ class StoreSection(Section):
     name: Annotated[str, Field(min_length=1, max_length=80)]
     payment_window_secs: Annotated[int, Field(ge=60, le=7 * 86400)] = 30 * 60
     late_window_secs: Annotated[int, Field(ge=0, le=30 * 86400)] = 24 * 3600
-    late: Literal["accept", "hold"] = "accept"
+    late: Literal["auto", "accept", "hold"] = "auto"
     held_open_secs: Annotated[int, Field(ge=0, le=30 * 86400)] = 24 * 3600
     small_rest: Literal["hold", "forgive"] = "hold"
     tolerance: Decimal = "0"
@@ -256,6 +300,7 @@ class Config:
     stores: Mapping[str, StoreSection]
     plugins: Mapping[str, Section]
     log: LogSection = field(default_factory=LogSection)
+    rates: RatesSection = field(default_factory=RatesSection)
     notes: tuple[str, ...] = ()
 
 

@@ -28,6 +28,7 @@ from astrapayd.config import (
     DatabaseSection,
     LogSection,
     Problem,
+    RatesSection,
     Section,
     ServerSection,
     StoreSection,
@@ -38,7 +39,7 @@ from astrapayd.money import AmountError, parse_amount
 
 SectionT = TypeVar("SectionT", bound=Section)
 
-_TABLES = ("server", "database", "log", "chains", "assets", "stores", "plugins")
+_TABLES = ("server", "database", "log", "chains", "assets", "stores", "rates", "plugins")
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _MAX_BYTES = 1024 * 1024
 _AT = re.compile(r"\(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -82,6 +83,7 @@ def load(path: Path, registry: ConfigRegistry) -> Config:
     chains = _chains(_table(raw, "chains", found), registry, found)
     assets = _each(AssetSection, _table(raw, "assets", found), "assets", found)
     stores = _each(StoreSection, _table(raw, "stores", found), "stores", found)
+    rates = _section(RatesSection, raw.get("rates", {}), ("rates",), found)
     plugins = _plugins(_table(raw, "plugins", found), registry, found)
 
     if server is not None:
@@ -92,9 +94,11 @@ def load(path: Path, registry: ConfigRegistry) -> Config:
     _check_assets(assets, chain_ids, found)
     _check_stores(stores, chain_ids, found)
     _check_tolerances(stores, assets, found)
-    if found.problems or server is None or database is None or log is None:
+    if rates is not None:
+        _check_rates(rates, _table(raw, "assets", _Findings()).keys(), found)
+    if found.problems or server is None or database is None or log is None or rates is None:
         raise ConfigError(path, tuple(dict.fromkeys(found.problems)))
-    return Config(path, server, database, chains, assets, stores, plugins, log, tuple(found.notes))
+    return Config(path, server, database, chains, assets, stores, plugins, log, rates, tuple(found.notes))
 
 
 def _read(path: Path, found: _Findings) -> str:
@@ -337,6 +341,17 @@ def _check_tolerances(stores: Mapping[str, StoreSection], assets: Mapping[str, A
                         f"is finer than {asset.symbol} can be: write at most {asset.decimals} decimals",
                     )
                     break
+
+
+def _check_rates(rates: RatesSection, assets: Collection[str], found: _Findings) -> None:
+    first: dict[tuple[str, str], int] = {}
+    for index, fixed in enumerate(rates.fixed):
+        if fixed.asset not in assets:
+            hint = did_you_mean(fixed.asset, assets) if assets else "add [assets.NAME]"
+            found.add(("rates", "fixed", index, "asset"), f"names no asset of this file: {hint}")
+        other = first.setdefault((fixed.asset, fixed.currency), index)
+        if other != index:
+            found.add(("rates", "fixed", index), f"is of the same pair as rates.fixed[{other}]: keep one of them")
 
 
 def _add_chain(name: str, chains: Collection[str]) -> str:

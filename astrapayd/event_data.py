@@ -12,6 +12,7 @@ from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow, TransferRow
 from astrapayd.events import iso_time
 from astrapayd.money import Asset, format_amount
+from astrapayd.rates import Quote
 from astrapayd.transfers import BlockRef
 
 
@@ -31,6 +32,7 @@ def session_data(
             "order": row.order_ref,
             "code": row.code,
             "price": {"amount": row.price, "currency": row.currency},
+            "quote": quote_data(row.quote),
             "asset": asset_data(asset),
             "address": chain.display_address(row.address),
             "due": amount_text(state.due_base, asset),
@@ -44,6 +46,13 @@ def session_data(
         },
         "payments": [payment_data(credit, asset, chain, head_height) for credit in credit_rows],
     }
+
+
+def quote_data(quote: Quote | None) -> dict[str, Any] | None:
+    """What the price was converted with; ``rate`` is what one whole unit of the asset costs in its currency."""
+    if quote is None:
+        return None
+    return {"rate": quote.text, "source": quote.source, "taken_at": iso_time(quote.taken_at)}
 
 
 def payment_data(credit: CreditRow, asset: Asset, chain: Chain, head_height: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pluggy
 from astrapayd.chains import ChainRegistry
 from astrapayd.config import Config, ConfigRegistry, Section
 from astrapayd.events import Event
+from astrapayd.rates import RateRegistry
 
 if TYPE_CHECKING:  # heavy to import, and a plugin without pages or commands never needs them
     import click
@@ -125,6 +126,15 @@ def astrapayd_register_chains(registry: ChainRegistry, config: Config) -> None:
     """Register the chains that this plugin serves.
 
     :param registry: takes one :class:`~astrapayd.chains.Chain` for each section, and problems found in it.
+    :param config: the whole configuration.
+    """
+
+
+@hookspec
+def astrapayd_register_rate_sources(registry: RateRegistry, config: Config) -> None:
+    """Register sources of rates, for prices in another currency than the asset.
+
+    :param registry: takes :class:`~astrapayd.rates.RateSource` objects, each with a name.
     :param config: the whole configuration.
     """
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from astrapayd.money import MAX_AMOUNT_BASE, AmountError, Asset, format_amount, parse_price
+from astrapayd.rates import CURRENCY, CURRENCY_DECIMALS
 
 MAX_TITLE = 200
 MAX_TEXT = 5_000
@@ -78,7 +79,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class LinkDraft:
-    """What a merchant asks for. ``assets`` empty: every asset of the store that carries the currency's symbol.
+    """What a merchant asks for. ``assets`` empty: every asset of the store that carries the currency's symbol or,
+    where there is none, that the currency can be converted to.
 
     ``price`` empty: an open amount. ``slug`` empty: one is made from the title.
     """
@@ -115,12 +117,17 @@ class DraftError(Exception):
 
 
 def check_draft(
-    draft: LinkDraft, offered: Sequence[Asset], now: int, minimums: Mapping[str, int] = MappingProxyType({})
+    draft: LinkDraft,
+    offered: Sequence[Asset],
+    now: int,
+    minimums: Mapping[str, int] = MappingProxyType({}),
+    convertible: Collection[str] = (),
 ) -> tuple[Asset, ...]:
     """The assets that the link will accept.
 
     :param offered: what the store can be paid in.
     :param minimums: base units by asset, below which nothing can be sent.
+    :param convertible: ids of assets that the draft's currency can be converted to.
     :raises DraftError: with everything that is wrong.
     """
     problems: list[FieldProblem] = []
@@ -142,17 +149,22 @@ def check_draft(
         problems.append(FieldProblem("back_url", "must be a whole http:// or https:// address"))
     if len(draft.metadata) > MAX_METADATA or any(len(k) > 40 or len(v) > 500 for k, v in draft.metadata.items()):
         problems.append(FieldProblem("metadata", f"at most {MAX_METADATA} entries, names to 40 and values to 500 long"))
-    assets = _accepted(draft, offered, problems)
+    assets = _accepted(draft, offered, convertible, problems)
     _check_price(draft, assets, minimums, problems)
     if problems:
         raise DraftError(problems)
     return assets
 
 
-def _accepted(draft: LinkDraft, offered: Sequence[Asset], problems: list[FieldProblem]) -> tuple[Asset, ...]:
+def _accepted(
+    draft: LinkDraft, offered: Sequence[Asset], convertible: Collection[str], problems: list[FieldProblem]
+) -> tuple[Asset, ...]:
     by_id = {asset.id: asset for asset in offered}
+    if not CURRENCY.fullmatch(draft.currency):
+        convertible = ()  # whatever a source says; a symbol may be anything
     if not draft.assets:
-        assets = tuple(asset for asset in offered if asset.symbol == draft.currency)
+        assets = tuple(asset for asset in offered if is_direct(asset, draft.currency))
+        assets = assets or tuple(asset for asset in offered if asset.id in convertible)
         if not assets:
             known = ", ".join(sorted({a.symbol for a in offered})) or "nothing: give it an account and assets first"
             problems.append(
@@ -165,12 +177,12 @@ def _accepted(draft: LinkDraft, offered: Sequence[Asset], problems: list[FieldPr
         if asset_id not in by_id:
             known = ", ".join(by_id) or "none"
             problems.append(FieldProblem("assets", f"store {draft.store!r} has no asset {asset_id!r}; it has: {known}"))
-        elif by_id[asset_id].symbol != draft.currency:
+        elif not is_direct(by_id[asset_id], draft.currency) and asset_id not in convertible:
             problems.append(
                 FieldProblem(
                     "assets",
-                    f"{asset_id!r} is {by_id[asset_id].symbol}, but the price is in {draft.currency}: "
-                    "price the link in the asset's own currency",
+                    f"{asset_id!r} is {by_id[asset_id].symbol}, and no rate source converts {draft.currency} to it: "
+                    "price the link in the asset's own currency, or configure a rate",
                 )
             )
     return tuple(by_id[asset_id] for asset_id in dict.fromkeys(draft.assets) if asset_id in by_id)
@@ -206,7 +218,8 @@ def _check_price(
 def _why_no_price(text: str, currency: str, assets: Sequence[Asset], minimums: Mapping[str, int]) -> str:
     """What is wrong with an amount in one of the assets, or nothing. A typed one must be exact in every asset: only
     conversions are ever rounded."""
-    decimals = min((asset.price_decimals for asset in assets), default=18)
+    assets = [asset for asset in assets if is_direct(asset, currency)]
+    decimals = min((asset.price_decimals for asset in assets), default=CURRENCY_DECIMALS)
     try:
         parse_price(text, decimals, what=f"amount in {currency}")
         too_large = [a.id for a in assets if price_in(a, text) + a.price_step_base > MAX_AMOUNT_BASE]
@@ -241,12 +254,23 @@ def chosen_price(link: Link, asset: Asset, text: str, minimums: Mapping[str, int
     """
     if link.price:
         return link.price
-    why = _why_no_price(text, link.currency, [asset], minimums)
-    if not why and (bound := _out_of_bounds(text, link.amount_rules)):
-        why = f"amount in {link.currency} {text!r} is {bound}: choose another one"
+    why = why_not_payable(link, [asset], text, minimums)
     if why:
         raise AmountError(why)
     return text
+
+
+def why_not_payable(link: Link, assets: Sequence[Asset], text: str, minimums: Mapping[str, int]) -> str:
+    """Why an amount cannot be chosen for a link with an open one, in some of the assets: one sentence, or nothing."""
+    why = _why_no_price(text, link.currency, assets, minimums)
+    if not why and (bound := _out_of_bounds(text, link.amount_rules)):
+        why = f"amount in {link.currency} {text!r} is {bound}: choose another one"
+    return why
+
+
+def is_direct(asset: Asset, currency: str) -> bool:
+    """Whether a price in the currency is one in the asset itself; any other is converted at the opening."""
+    return asset.symbol == currency
 
 
 def price_in(asset: Asset, price: str) -> int:

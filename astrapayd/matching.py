@@ -18,6 +18,7 @@ MAX_CANDIDATES = 5
 
 _ENUMERATED_SPACE = 100_000  # up to five digits every free tail is looked at; beyond, tails are drawn
 _DRAWS = 1_000
+_AFTER_RESTORE = (8, 9)  # last digits kept back, of which one serves each epoch
 
 
 class CreditReason(StrEnum):
@@ -62,6 +63,7 @@ def choose_tail(
     taken: AbstractSet[int],
     last_released: Callable[[int], int],
     pick: Callable[[int], int],
+    restored_epoch: int | None = None,
 ) -> int:
     """A free tail, at random among the half of the free ones that has rested longest.
 
@@ -69,16 +71,26 @@ def choose_tail(
     because an old customer may still pay the amount that the tail meant before. The last digit is never zero, so
     that an amount cut or rounded to fewer decimals never equals a reservation: 9,000 tails of four digits.
 
+    A backup that is restored knows nothing of the tails let after it was taken, and their customers may still pay. So
+    tails that end in 8 or 9 are let only when there are no others, and after a restore only those that end in one of
+    the two, for even and odd epochs in turn (a first restore may have been of the wrong backup).
+
     :param taken: tails that are reserved now on this address and asset, at any price.
     :param last_released: when a tail was last given back (Unix seconds; 0: never used).
     :param pick: ``pick(n)`` answers a random integer below ``n`` (``secrets.randbelow``).
+    :param restored_epoch: the installation's, while what was lost with a restore may still be paid.
     :raises AmountSpaceFull: if none is free.
     """
+    only = None if restored_epoch is None else _AFTER_RESTORE[restored_epoch % len(_AFTER_RESTORE)]
     if due_amount(price_base, asset.tail_space - 1, asset) > MAX_AMOUNT_BASE:
         raise AmountSpaceFull
     if asset.tail_space > _ENUMERATED_SPACE:
-        return _draw_tail(asset, taken, last_released, pick)
+        return _draw_tail(asset, taken, last_released, pick, only)
     free = [tail for tail in range(1, asset.tail_space) if tail % 10 and tail not in taken]
+    if only is None:
+        free = [tail for tail in free if tail % 10 not in _AFTER_RESTORE] or free
+    else:
+        free = [tail for tail in free if tail % 10 == only]
     if not free:
         raise AmountSpaceFull
     free.sort(key=last_released)
@@ -90,12 +102,17 @@ def choose_tail(
 
 
 def _draw_tail(
-    asset: Asset, taken: AbstractSet[int], last_released: Callable[[int], int], pick: Callable[[int], int]
+    asset: Asset,
+    taken: AbstractSet[int],
+    last_released: Callable[[int], int],
+    pick: Callable[[int], int],
+    only: int | None,
 ) -> int:
     """From a space too large to list: one never used before, of which there are always plenty."""
     for _ in range(_DRAWS):
         tail = pick(asset.tail_space)
-        if tail % 10 and tail not in taken and not last_released(tail):
+        fits = 0 < tail % 10 < _AFTER_RESTORE[0] if only is None else tail % 10 == only
+        if fits and tail not in taken and not last_released(tail):
             return tail
     raise AmountSpaceFull
 
@@ -193,7 +210,8 @@ def match(
     :param reservations: the live ones on the transfer's address, of every asset.
     :param released: those given back there that were for exactly this amount, whose customers may still pay; needed
         only where rule 2 or 3 holds.
-    :param proved: the open sessions whose payer the transfer's sender has proved to be, by signature.
+    :param proved: the sessions whose payer the transfer's sender has proved to be, by signature. Whether they are paid
+        does not matter: that may change with a reorganisation, and credits must not depend on it.
     """
     owners = [r for r in reservations if r.tail is None]
     if owners:

@@ -26,6 +26,7 @@ from astrapayd.chains import ChainRegistry
 from astrapayd.config import Config, ConfigRegistry
 from astrapayd.events import Event
 from astrapayd.hookspecs import Accepted, Delivery, Outcome, PluginContext, Rejected, Retry
+from astrapayd.rates import RateRegistry
 
 if TYPE_CHECKING:
     import click
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 ENTRY_POINTS: Final = "astrapayd"
 """Group of entry points that plugins are found by."""
 
-BUILT_IN: Final = {"webhooks": "astrapayd.webhooks:WebhooksPlugin"}
+BUILT_IN: Final = {"webhooks": "astrapayd.webhooks:WebhooksPlugin", "rates": "astrapayd.rate_sources:RatesPlugin"}
 """Plugins that come with the core, by name, written like entry points."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
@@ -183,6 +184,11 @@ class PluginHost:
     def register_chains(self, registry: ChainRegistry, config: Config) -> None:
         """Collect the chains that plugins serve; ``registry.problems`` holds what they found wrong."""
         for name, caller in self._each("astrapayd_register_chains"):
+            self._register(name, caller, registry=registry, config=config)
+
+    def register_rate_sources(self, registry: RateRegistry, config: Config) -> None:
+        """Collect the sources of rates."""
+        for name, caller in self._each("astrapayd_register_rate_sources"):
             self._register(name, caller, registry=registry, config=config)
 
     def register_routes(self, registry: RouteRegistry, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""How a notification wakes a watcher: that something happened, never what."""
+"""How a notification wakes a watcher: that something happened, never what; and how a dead subscription is noticed."""
 
 from __future__ import annotations
 
@@ -31,3 +31,29 @@ class Wakeup:
         was_set = self._event.is_set()
         self._event.clear()
         return was_set
+
+
+_SILENT_HEADS = 3
+"""Heads found by looking only, before a subscription counts as dead."""
+
+
+class Silence:
+    """Notices a subscription that died without a word: heads go on coming, and it tells of none."""
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+        self._heard: int | None = None  # None until the first look, which fills whatever gap there is
+        self._unheard_heads = 0
+
+    def is_dead(self, *, moved: bool) -> bool:
+        """After each look, with whether it found another head: whether several in a row were found by looking only."""
+        heard = self._wakeup.notifications
+        if heard != self._heard:
+            self._unheard_heads = 0
+        elif moved:
+            self._unheard_heads += 1
+        self._heard = heard
+        if self._unheard_heads < _SILENT_HEADS:
+            return False
+        self._unheard_heads = 0
+        return True

@@ -17,7 +17,9 @@ from astrapayd.db.outbox import NewEvent
 from astrapayd.db.tables import installation, subscriptions
 from astrapayd.events import Event, EventType
 from astrapayd.hookspecs import Accepted, Delivery, Outcome
+from astrapayd.rates import RateRegistry
 from astrapayd.services.core import Core
+from astrapayd.services.quotes import Quotes
 from astrapayd.services.vetting import Vetting
 from tests.databases import database_url
 
@@ -58,7 +60,16 @@ def core_on(database: Database, clock: Callable[[], float], folder: Path) -> Cor
         plugins={},
     )
     no_ingest: Any = None  # endpoints never ask it
-    return Core(config, ChainRegistry(), database, no_ingest, Vetting(lambda: 0), {}, lambda: int(clock()))
+    return Core(
+        config,
+        ChainRegistry(),
+        database,
+        no_ingest,
+        Vetting(lambda: 0),
+        Quotes(RateRegistry(), 300, lambda: 0),
+        {},
+        lambda: int(clock()),
+    )
 
 
 async def subscribe(

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Table, func, insert, select
 
 from astrapayd.chains import ChainRegistry, Tier
-from astrapayd.config import AccountSection, Config, DatabaseSection, ServerSection, StoreSection
+from astrapayd.config import AccountSection, AssetSection, Config, DatabaseSection, ServerSection, StoreSection
 from astrapayd.db import chains as chain_queries
 from astrapayd.db import migrate
 from astrapayd.db.engine import Database
@@ -22,8 +22,10 @@ from astrapayd.ingest import Applied, Ingest
 from astrapayd.links import Link, LinkDraft
 from astrapayd.matching import Allowance
 from astrapayd.money import Asset
+from astrapayd.rates import RateRegistry
 from astrapayd.services.core import Core
 from astrapayd.services.links import create_link
+from astrapayd.services.quotes import Quotes
 from astrapayd.services.sessions import open_session
 from astrapayd.services.vetting import Vetting
 from astrapayd.sessions import Session
@@ -158,6 +160,8 @@ async def shopfront(
     level: bool = True,
     tiers: Mapping[str, Sequence[Tier]] | None = None,
     minimums: Mapping[str, int] | None = None,
+    sources: RateRegistry | None = None,
+    assets: Mapping[str, AssetSection] | None = None,
     pick: Callable[[int], int] = secrets.randbelow,
     **store: Any,
 ) -> AsyncIterator[Shopfront]:
@@ -173,14 +177,15 @@ async def shopfront(
         server=ServerSection(),
         database=DatabaseSection(),
         chains={},
-        assets={},
+        assets=assets or {},
         stores={"shop": section},
         plugins={},
     )
     clock = Clock(script)
     allowance = Allowance(section.allowance, section.allowance_percent)
     ingest = Ingest(database, registry, {"shop": allowance}, tiers or {}, clock, pick)
-    core = Core(config, registry, database, ingest, Vetting(clock), minimums or {}, clock)
+    quotes = Quotes(sources or RateRegistry(), config.rates.max_age_secs, clock, answer_secs=0.2)
+    core = Core(config, registry, database, ingest, Vetting(clock), quotes, minimums or {}, clock)
     await migrate.upgrade(database)
     async with database.write() as tx:
         is_new = await chain_queries.load_chain(tx, chain.id) is None

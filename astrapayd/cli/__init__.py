@@ -65,6 +65,7 @@ def cli(ctx: click.Context) -> None:
 
 def _register() -> None:
     from astrapayd.cli import (
+        backup,
         claim,
         config,
         database,
@@ -85,6 +86,7 @@ def _register() -> None:
         *(init.init, run.run, link.link, session.session, explain.explain, payment.payment),
         *(unmatched.unmatched, claim.claim),
         *(node.node, webhook.webhook, config.config, doctor.doctor, plugins.plugins, database.db),
+        backup.backup,
     ):
         cli.add_command(command)
 

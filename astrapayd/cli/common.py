@@ -90,8 +90,10 @@ def _problems(error: Exception) -> Sequence[tuple[str, str]] | None:
     from astrapayd.db.engine import DatabaseError
     from astrapayd.links import DraftError
     from astrapayd.plugins import PluginError
+    from astrapayd.prefill import PrefillRefused
     from astrapayd.services.core import NotFound, TryLater
     from astrapayd.services.endpoints import EndpointError
+    from astrapayd.services.prefill import RotationError
     from astrapayd.services.unmatched import NotSortable
     from astrapayd.sessions import NotPossible
 
@@ -112,7 +114,7 @@ def _problems(error: Exception) -> Sequence[tuple[str, str]] | None:
             return _problems(error.exceptions[0])
         case DatabaseError() | PluginError() | NotFound() | TryLater() | EndpointError():
             return [("", str(error))]
-        case NotPossible() | NotSortable() | ClaimRefused():
+        case NotPossible() | NotSortable() | ClaimRefused() | PrefillRefused() | RotationError():
             return [("", str(error))]
         case _:
             return None

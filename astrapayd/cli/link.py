@@ -29,6 +29,7 @@ def link() -> None:
 Examples:
   astrapayd link create --title "One kilo of coffee" --amount 25 --currency USDT
   astrapayd link create --title "Ticket" --amount 0.015 --currency ETH --max-uses 100 --expires-in 7d
+  astrapayd link create --title "Coffee" --amount 25 --currency EUR --asset usdt-eth
   astrapayd link create --title "A donation" --currency USDT --least 1 --preset 5 --preset 20
 """
 )
@@ -37,7 +38,7 @@ Examples:
 @click.option("--least", default="", help="Of an open amount: the least that may be paid.")
 @click.option("--most", default="", help="Of an open amount: the most that may be paid.")
 @click.option("--preset", "presets", multiple=True, help="Of an open amount: one to be offered (may be given again).")
-@click.option("--currency", required=True, help="What the price is in, such as USDT.")
+@click.option("--currency", required=True, help="What the price is in: a symbol such as USDT, or, with a rate, EUR.")
 @click.option("--store", help="Which store is paid. Not needed when there is one.")
 @click.option("--asset", "assets", multiple=True, help="Accept only this asset (may be given again). Default: all.")
 @click.option("--description", default="", help="A line or two below the title.")
@@ -149,7 +150,75 @@ def show(config_path: Path, as_json: bool, link_key: str) -> None:
         if as_json:
             emit_json({**links.link_data(core, found), "unavailable": why})
         else:
-            _show(core, found, f"no: {why}" if why else "yes")
+            _show(core, found, f"no: {why}" if why else "yes", await _rates(core, found))
+
+    with_core(config_path, work)
+
+
+@link.command(
+    epilog="""\b
+Examples:
+  astrapayd link sign donation-x7k2mq --amount 25 --order 1042
+  astrapayd link sign coffee-x7k2mq --order 1042 --expires-in 1h
+"""
+)
+@click.argument("link_key", metavar="LINK")
+@click.option("--amount", default="", help="What is to be paid, such as 25.00; for a link with an open amount.")
+@click.option("--order", default="", help="Your shop's own reference; each is fulfilled once.")
+@click.option("--email", default="", help="The customer's e-mail address, for a field that asks for it.")
+@click.option("--expires-in", help="For how long it can be opened, such as 30m, 12h, 7d. Default: for ever.")
+@leaf
+def sign(
+    config_path: Path, as_json: bool, link_key: str, amount: str, order: str, email: str, expires_in: str | None
+) -> None:
+    """Print a link's address with an amount and an order that the customer cannot change."""
+    from astrapayd.prefill import Terms
+    from astrapayd.services.prefill import signed_url
+
+    lasts_secs = _duration_secs(expires_in) if expires_in is not None else None
+
+    async def work(core: Core) -> None:
+        until = core.now() + lasts_secs if lasts_secs is not None else None
+        url = await signed_url(core, link_key, Terms(amount, order, email, until))
+        emit_json({"url": url, "until": until}) if as_json else click.echo(url)
+
+    with_core(config_path, work)
+
+
+@link.command(
+    "signing-key",
+    epilog="""\b
+Examples:
+  astrapayd link signing-key
+  astrapayd link signing-key --rotate    a new secret; from now on signatures by both count
+  astrapayd link signing-key --end       the shop has the new one: the old one counts no more
+""",
+)
+@click.option("--store", help="Whose. Not needed when there is one.")
+@click.option("--rotate", is_flag=True, help="Make a new secret; signatures by the old one count until --end.")
+@click.option("--end", is_flag=True, help="End the rotation: only the new secret's signatures count.")
+@leaf
+def signing_key(config_path: Path, as_json: bool, store: str | None, rotate: bool, end: bool) -> None:
+    """Print the secret with which a shop's own code signs a link's address; it is made when first asked for."""
+    from astrapayd.services import prefill
+
+    if rotate and end:
+        fail("--end", "ends what --rotate begins: give one of them")
+
+    async def work(core: Core) -> None:
+        name = the_store(core, store)
+        if rotate:
+            found = await prefill.rotate_signing_secret(core, name)
+        elif end:
+            await prefill.end_signing_rotation(core, name)
+            found = await prefill.signing_secrets(core, name)
+        else:
+            found = await prefill.signing_secrets(core, name)
+        if as_json:
+            emit_json({"store": name, "secret": found[0], "rotating": len(found) > 1})
+            return
+        old = "counts until --end" if len(found) > 1 else None
+        emit_facts([("store", name), ("secret", found[0]), ("the old one", old)])
 
     with_core(config_path, work)
 
@@ -179,7 +248,22 @@ _switch("resume", "active", "Offer a paused or archived link again.")
 _switch("archive", "archived", "Stop offering a link for good. Open sessions go on.")
 
 
-def _show(core: Core, found: Link, payable: str) -> None:
+async def _rates(core: Core, found: Link) -> list[str]:
+    """What the price would be converted with now, or why it cannot be, for each asset of another currency."""
+    from astrapayd.links import is_direct
+    from astrapayd.rates import NoQuote
+
+    told = []
+    for asset in core.assets_of(found.store):
+        if asset.id in found.assets and not is_direct(asset, found.currency):
+            try:
+                told.append((await core.quotes.quote(found.currency, asset)).sentence(found.currency, asset))
+            except NoQuote as none:
+                told.append(str(none))
+    return told
+
+
+def _show(core: Core, found: Link, payable: str, rates: list[str]) -> None:
     from astrapayd.services.links import link_url
 
     emit_facts(
@@ -190,6 +274,7 @@ def _show(core: Core, found: Link, payable: str) -> None:
             ("title", found.title),
             ("description", found.description),
             ("price", _price(found)),
+            *(("rate", rate) for rate in rates),
             ("assets", " ".join(found.assets)),
             ("status", found.status),
             ("can be paid", payable),

@@ -235,6 +235,21 @@ async def synchronise_addresses(
     return {}
 
 
+async def watch_lost_addresses(tx: AsyncConnection, chain_id: str, lost: Mapping[str, str], now: int) -> int:
+    """Watch addresses (address → store) that customers may have been given in a time that a restored backup does not
+    know, and never give them out. Answers how many are new."""
+    known = await load_addresses(tx, chain_id, lost)
+    added = [address for address in lost if address not in known]
+    if added:
+        version = await next_watch_version(tx, chain_id)
+        rows = [
+            {"chain": chain_id, "address": a, "store": lost[a], "added_version": version, "retired_at": now}
+            for a in added
+        ]
+        await tx.execute(insert(addresses), rows)
+    return len(added)
+
+
 async def next_derivation_index(tx: AsyncConnection, key_hash: str, branch: int) -> tuple[int, int]:
     """Take the next index of a key's branch: (derivation's id, index). One counter, whichever stores and chains use it;
     an index is never given twice, not even after an opening that failed later in the same transaction.

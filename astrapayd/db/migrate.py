@@ -59,6 +59,13 @@ async def upgrade(database: Database) -> str | None:
     return before
 
 
+def known_revisions() -> tuple[str, ...]:
+    """Every schema that this version can migrate from, the newest first."""
+    from alembic.script import ScriptDirectory
+
+    return tuple(script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions())
+
+
 def hold_off_others(connection: Connection) -> None:
     """Processes that start at one moment migrate, and write what the configuration says, one after the other.
 

@@ -7,10 +7,7 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from astrapayd.db.tables import payers, sessions
-from astrapayd.sessions import Status
-
-_OPEN = (Status.PENDING, Status.PROCESSING, Status.EXPIRED)
+from astrapayd.db.tables import payers
 
 
 async def insert_payer(
@@ -32,11 +29,6 @@ async def payers_of(connection: AsyncConnection, session_id: str) -> list[str]:
 
 
 async def proved_by(connection: AsyncConnection, sender: str, session_ids: Collection[str]) -> frozenset[str]:
-    """Those of the sessions that wait for a payment and have this account for a payer. One that was paid before waits
-    for nothing: what its payer sends later is meant for something else."""
-    rows = await connection.execute(
-        select(payers.c.session_id)
-        .join(sessions, sessions.c.id == payers.c.session_id)
-        .where(payers.c.sender == sender, sessions.c.status.in_(_OPEN))
-    )
+    """Those of the sessions that have this account for a payer."""
+    rows = await connection.execute(select(payers.c.session_id).where(payers.c.sender == sender))
     return frozenset(rows.scalars()) & frozenset(session_ids)

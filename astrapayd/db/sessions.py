@@ -23,6 +23,7 @@ from astrapayd.db.tables import (
 )
 from astrapayd.db.tables import credits as credit_rows
 from astrapayd.money import Asset
+from astrapayd.rates import Quote
 from astrapayd.sessions import Flag, LatePolicy, Session, Status
 
 _BATCH = 300
@@ -30,7 +31,10 @@ _BATCH = 300
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session as committed: ``state`` is what the state machine works on, the rest is what it was opened with."""
+    """A session as committed: ``state`` is what the state machine works on, the rest is what it was opened with.
+
+    ``quote``: what the price was converted with; None: it is in the asset itself.
+    """
 
     checkout_id: str
     store: str
@@ -53,6 +57,7 @@ class SessionRow:
     metadata: Mapping[str, str]
     customer: Mapping[str, str]
     state: Session
+    quote: Quote | None = None
 
     @property
     def id(self) -> str:
@@ -85,6 +90,9 @@ async def insert_session(tx: AsyncConnection, row: SessionRow) -> None:
                 "opened_by": row.opened_by,
                 "price": row.price,
                 "currency": row.currency,
+                "rate": row.quote.text if row.quote is not None else "",
+                "rate_source": row.quote.source if row.quote is not None else "",
+                "rate_taken_at": row.quote.taken_at if row.quote is not None else None,
                 "price_base": row.price_base,
                 "due_base": state.due_base,
                 "tolerance_base": state.tolerance_base,
@@ -296,6 +304,7 @@ def _session(row: Any, asset: Asset) -> SessionRow:
             announced=row.paid_at is not None,
             open=row.open,
         ),
+        quote=Quote.parse(row.rate, row.rate_source, row.rate_taken_at) if row.rate else None,
     )
 
 

@@ -46,6 +46,7 @@ installation = Table(
     Column("epoch", Integer, nullable=False),  # a restored backup begins the next one
     Column("created_at", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),  # of events; locked while one is written
+    Column("restored_at", BigInteger),  # when this epoch began with a backup; None: it never did
     CheckConstraint("id = 1", name="single"),
 )
 
@@ -164,6 +165,13 @@ links = Table(
     Index(None, "store", "created_at"),
 )
 
+link_signing_keys = Table(  # with which a store signs what an address says of a payment
+    "link_signing_keys",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("secrets", Json, nullable=False),  # `lnksec_…`, newest first; two while they are rotated
+)
+
 invoices = Table(
     "invoices",
     metadata,
@@ -211,7 +219,9 @@ sessions = Table(
     Column("opened_by", String(80), nullable=False),  # checkout, cli, or a key: each has its own share of the amounts
     Column("price", String(100), nullable=False),
     Column("currency", String(16), nullable=False),
-    Column("rate", String(100), nullable=False, server_default=""),  # decimal text; empty: priced in the asset
+    Column("rate", String(100), nullable=False),  # exact text of one asset's price; empty: priced in the asset
+    Column("rate_source", String(40), nullable=False),
+    Column("rate_taken_at", BigInteger),
     Column("price_base", BaseAmount, nullable=False),
     Column("due_base", BaseAmount, nullable=False),
     Column("tolerance_base", BaseAmount, nullable=False),

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from sqlalchemy import func, select
 
 from astrapayd.db import postgresql
 from astrapayd.db.engine import Database, uninterrupted
@@ -80,6 +81,19 @@ async def chain_turn(database: Database, chain_id: str) -> AsyncIterator[ChainTu
         connection.terminate()  # at once, whatever it is at: the lock goes with it
 
 
+async def has_turn_elsewhere(database: Database, chain_id: str) -> bool:
+    """Whether some process watches the chain at this moment."""
+    if database.is_sqlite:
+        return False
+    async with database.write() as tx:
+        free = select(func.pg_try_advisory_xact_lock(postgresql.lock_key(_lock_name(chain_id))))
+        return not await tx.scalar(free)
+
+
+def _lock_name(chain_id: str) -> str:
+    return f"watch {chain_id}"
+
+
 async def _locked(database: Database, chain_id: str) -> asyncpg.Connection[Any]:
     """A connection that holds the chain's lock, as soon as nobody else does.
 
@@ -87,7 +101,7 @@ async def _locked(database: Database, chain_id: str) -> asyncpg.Connection[Any]:
     process has ended, and would take the lock for a dead one.
     """
     log = _log.bind(chain=chain_id)
-    key, waits, in_trouble = postgresql.lock_key(f"watch {chain_id}"), False, False
+    key, waits, in_trouble = postgresql.lock_key(_lock_name(chain_id)), False, False
     while True:
         try:
             connection = await postgresql.connect_alone(database.engine)

@@ -10,6 +10,7 @@ from astrapayd.config import Config, StoreSection
 from astrapayd.db.engine import Database
 from astrapayd.ingest import Ingest
 from astrapayd.money import Asset
+from astrapayd.services.quotes import Quotes
 from astrapayd.services.vetting import Vetting
 
 
@@ -22,6 +23,7 @@ class Core:
     database: Database
     ingest: Ingest
     vetting: Vetting
+    quotes: Quotes
     minimums: Mapping[str, int]
     now: Callable[[], int]
 
@@ -31,6 +33,11 @@ class Core:
             known = ", ".join(self.config.stores) or "none"
             raise NotFound(f"there is no store {store_id!r}; the configuration has: {known}")
         return self.config.stores[store_id]
+
+    def is_same_currency(self, asset: Asset, currency: str) -> bool:
+        """Whether an amount of the asset is worth the same as one of the currency, today and tomorrow."""
+        section = self.config.assets.get(asset.id)
+        return currency == asset.symbol or (section is not None and currency == section.currency)
 
     def assets_of(self, store_id: str) -> tuple[Asset, ...]:
         """What a store can be paid in: the assets of every chain on which it has an account.

@@ -35,7 +35,9 @@ async def create_link(core: Core, draft: LinkDraft, *, source: str) -> Link:
     :raises DraftError: with everything that is wrong with the draft.
     """
     now = core.now()
-    assets = check_draft(draft, core.assets_of(draft.store), now, core.minimums)
+    offered = core.assets_of(draft.store)
+    convertible = {asset.id for asset in offered if core.quotes.covers(draft.currency, asset)}
+    assets = check_draft(draft, offered, now, core.minimums, convertible)
     link = Link(
         id=new_id("lnk"),
         store=draft.store,

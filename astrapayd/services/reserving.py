@@ -18,14 +18,15 @@ from astrapayd.db import reservations as reservation_queries
 from astrapayd.db import sessions as session_queries
 from astrapayd.db.sessions import SessionRow
 from astrapayd.ids import new_code, new_id
-from astrapayd.links import Link, price_in
+from astrapayd.links import Link
 from astrapayd.matching import AmountSpaceFull
 from astrapayd.money import Asset, parse_amount
+from astrapayd.rates import Quote
 from astrapayd.services.capacity import check_share
 from astrapayd.services.core import Core, TryLater
 from astrapayd.sessions import LatePolicy, Session, Status
 
-_BRANCH = 0
+BRANCH = 0
 """The external branch of an account (BIP-44): what a wallet shows as its receiving addresses."""
 
 _SKIPS = 100
@@ -34,15 +35,22 @@ _VETTED_AT_ONCE = 10
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A session on its way in: everything but where it is paid. ``price`` is decimal text in the link's currency."""
+    """A session on its way in: everything but where it is paid. ``price`` is decimal text in the link's currency,
+    ``price_base`` the same in the asset, converted with ``quote`` where that is another currency.
+
+    ``order_ref`` is the shop's own, from an authenticated or signed request only.
+    """
 
     session_id: str
     secret_hash: str
     link: Link
     price: str
+    price_base: int
+    quote: Quote | None
     asset: Asset
     view: ChainView
     source: str
+    order_ref: str = ""
 
 
 class Unvetted(Exception):
@@ -69,7 +77,7 @@ async def vet(core: Core, unvetted: Unvetted) -> None:
     used = [*takewhile(lambda address: core.vetting.is_used(chain.id, address), unvetted.addresses)]
     if used:
         async with core.database.write() as tx:
-            await chain_queries.skip_indexes(tx, unvetted.key_hash, _BRANCH, index + len(used))
+            await chain_queries.skip_indexes(tx, unvetted.key_hash, BRANCH, index + len(used))
 
 
 async def reserve(core: Core, tx: AsyncConnection, opening: Opening) -> None:
@@ -82,7 +90,12 @@ async def reserve(core: Core, tx: AsyncConnection, opening: Opening) -> None:
     account = store.accounts[opening.asset.chain]
     checkout_id = new_id("chk")
     await session_queries.insert_checkout(
-        tx, checkout_id=checkout_id, store=opening.link.store, link_id=opening.link.id, order_ref="", now=core.now()
+        tx,
+        checkout_id=checkout_id,
+        store=opening.link.store,
+        link_id=opening.link.id,
+        order_ref=opening.order_ref,
+        now=core.now(),
     )
     row = _new_row(core, store, opening, checkout_id)
     full = TryLater("every unique amount of this shop is taken at the moment", 60)
@@ -135,14 +148,14 @@ async def _on_own_address(
     xpub = chain.parse_xpub(account.xpub)
     key_hash = hashlib.sha256(xpub.encode()).hexdigest()
     # A wallet that finds so many empty addresses in a row looks no further: money beyond would seem lost.
-    if await chain_queries.unfunded_run(tx, key_hash, _BRANCH, account.gap_limit) >= account.gap_limit:
+    if await chain_queries.unfunded_run(tx, key_hash, BRANCH, account.gap_limit) >= account.gap_limit:
         return False
     for _ in range(_SKIPS):
-        derivation, index = await chain_queries.next_derivation_index(tx, key_hash, _BRANCH)
-        address = chain.derive(xpub, _BRANCH, index)
+        derivation, index = await chain_queries.next_derivation_index(tx, key_hash, BRANCH)
+        address = chain.derive(xpub, BRANCH, index)
         used = core.vetting.is_used(chain.id, address)
         if used is None:
-            ahead = [chain.derive(xpub, _BRANCH, index + further) for further in range(_VETTED_AT_ONCE)]
+            ahead = [chain.derive(xpub, BRANCH, index + further) for further in range(_VETTED_AT_ONCE)]
             raise Unvetted(chain, key_hash, index, ahead)
         if used:
             continue  # by the wallet itself, or by another shop: whoever pays there again would pay this session
@@ -169,7 +182,7 @@ async def _on_own_address(
 def _new_row(core: Core, store: StoreSection, opening: Opening, checkout_id: str) -> SessionRow:
     """The session without its address; ``due_base`` is the price until a tail is known."""
     now, link, asset = core.now(), opening.link, opening.asset
-    price_base = price_in(asset, opening.price)
+    price_base = opening.price_base
     minimum_base = core.minimums.get(asset.id, 0)
     tolerance_base = parse_amount(store.tolerance, asset.decimals)
     if store.small_rest == "forgive":
@@ -179,7 +192,7 @@ def _new_row(core: Core, store: StoreSection, opening: Opening, checkout_id: str
         checkout_id=checkout_id,
         store=link.store,
         link_id=link.id,
-        order_ref="",
+        order_ref=opening.order_ref,
         chain=asset.chain,
         asset=asset,
         address_id=0,
@@ -209,9 +222,18 @@ def _new_row(core: Core, store: StoreSection, opening: Opening, checkout_id: str
             expires_at=expires_at,
             late_until=expires_at + store.late_window_secs,
             held_until=expires_at + max(store.held_open_secs, store.late_window_secs),
-            late_policy=LatePolicy(store.late),
+            late_policy=_late_policy(core, store, opening),
             minimum_base=minimum_base,
             announced=False,
             open=True,
         ),
+        quote=opening.quote,
     )
+
+
+def _late_policy(core: Core, store: StoreSection, opening: Opening) -> LatePolicy:
+    """By itself, late money is accepted only where it is worth what it was when the session was opened."""
+    if store.late != "auto":
+        return LatePolicy(store.late)
+    same = core.is_same_currency(opening.asset, opening.link.currency)
+    return LatePolicy.ACCEPT if same else LatePolicy.HOLD

@@ -23,8 +23,9 @@ from astrapayd.db.reservations import ReservationRow
 from astrapayd.db.sessions import SessionRow
 from astrapayd.db.transfers import CreditRow
 from astrapayd.ids import normal_code
-from astrapayd.links import Link, Unavailable, availability, chosen_price
+from astrapayd.links import Link, Unavailable, availability, chosen_price, is_direct, price_in
 from astrapayd.money import Asset
+from astrapayd.rates import Quote, convert
 from astrapayd.services.core import Core, NotFound, TryLater
 from astrapayd.services.reserving import Opening, Unvetted, reserve, vet
 from astrapayd.sessions import Cancelled, Session, Settled, Status
@@ -44,6 +45,15 @@ class LinkUnavailable(Exception):
     def __init__(self, why: Unavailable) -> None:
         super().__init__(f"this link is {why}")
         self.why = why
+
+
+class _Unquoted(Exception):
+    """The price is in another currency, and the sources must be asked first, which takes too long for a transaction."""
+
+    def __init__(self, currency: str, asset: Asset) -> None:
+        super().__init__("the price is to be converted first")
+        self.currency = currency
+        self.asset = asset
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +83,28 @@ class SessionDetails:
 
 
 async def open_session(
-    core: Core, slug: str, asset_id: str, *, form_token: str, source: str, amount: str = ""
+    core: Core, slug: str, asset_id: str, *, form_token: str, source: str, amount: str = "", order_ref: str = ""
 ) -> Opened:
     """Reserve an amount or address for a customer, in one transaction with the height above which it can be paid.
 
     ``form_token`` is the random text of the form that was sent: sent twice (a double tap, a bad line) it opens one
     session, and the same browser gets the same secret again. ``amount`` is what the customer chose, as decimal text in
-    the link's currency; it counts only where the link leaves it open.
+    the link's currency; it counts only where the link leaves it open. ``order_ref`` is the shop's own reference, which
+    is fulfilled once: whoever calls this has it from an authenticated or signed request.
 
     :raises NotFound: if the link does not exist or does not take the asset.
     :raises LinkUnavailable: if it is paused, expired, archived or sold out.
     :raises astrapayd.money.AmountError: if the amount chosen is none, or not one that may be paid.
+    :raises astrapayd.rates.NoQuote: if the price is in another currency and there is no recent rate.
     :raises TryLater: while the chain's watcher is not level with its node, or every tail is taken.
     """
-    token = f"{slug}\0{asset_id}\0{amount}\0{form_token or secrets.token_urlsafe(32)}"
+    quote: Quote | None = None
+    token = f"{slug}\0{asset_id}\0{amount}\0{order_ref}\0{form_token or secrets.token_urlsafe(32)}"
     for _ in range(_VETTINGS):
         try:
-            return await _open(core, slug, asset_id, amount, token, source)
+            return await _open(core, slug, asset_id, amount, order_ref, token, source, quote)
+        except _Unquoted as unquoted:
+            quote = await core.quotes.quote(unquoted.currency, unquoted.asset)
         except Unvetted as unvetted:
             try:
                 await vet(core, unvetted)
@@ -99,7 +114,9 @@ async def open_session(
     raise TryLater("the shop looks for an address that was never used before", 5)
 
 
-async def _open(core: Core, slug: str, asset_id: str, amount: str, token: str, source: str) -> Opened:
+async def _open(
+    core: Core, slug: str, asset_id: str, amount: str, order_ref: str, token: str, source: str, quote: Quote | None
+) -> Opened:
     now = core.now()
     async with core.database.write() as tx:
         if asset_id in {asset.id for asset in core.registry.assets()}:
@@ -119,7 +136,25 @@ async def _open(core: Core, slug: str, asset_id: str, amount: str, token: str, s
         asset = core.registry.asset(asset_id)
         price = chosen_price(link, asset, amount, core.minimums)
         view = await _level_view(core, tx, asset, now)
-        opening = Opening(opened.session_id, _digest(opened.secret), link, price, asset, view, source)
+        if is_direct(asset, link.currency):
+            price_base, quote = price_in(asset, price), None
+        elif quote is None:
+            raise _Unquoted(link.currency, asset)
+        else:
+            minimum_base = core.minimums.get(asset.id, 0)
+            price_base = convert(price, link.currency, quote, asset, minimum_base).price_base
+        opening = Opening(
+            session_id=opened.session_id,
+            secret_hash=_digest(opened.secret),
+            link=link,
+            price=price,
+            price_base=price_base,
+            quote=quote,
+            asset=asset,
+            view=view,
+            source=source,
+            order_ref=order_ref,
+        )
         await reserve(core, tx, opening)
         return opened
 

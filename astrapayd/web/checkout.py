@@ -15,8 +15,11 @@ from markupsafe import Markup
 
 from astrapayd.claims import ClaimRefused, ClaimStatus
 from astrapayd.ids import normal_code
+from astrapayd.links import Link
 from astrapayd.money import AmountError
 from astrapayd.news import News
+from astrapayd.prefill import PrefillRefused, Terms, Why, given_query
+from astrapayd.rates import NoQuote
 from astrapayd.services import claims as claim_service
 from astrapayd.services import payers as payer_service
 from astrapayd.services import sessions as session_service
@@ -25,6 +28,7 @@ from astrapayd.services.claims import Evidence
 from astrapayd.services.core import Core, NotFound, TryLater
 from astrapayd.services.links import find_link
 from astrapayd.services.payers import PayerProof
+from astrapayd.services.prefill import read_terms
 from astrapayd.services.sessions import LinkUnavailable, SessionDetails, find_session
 from astrapayd.sessions import NotPossible, Status
 from astrapayd.web import present
@@ -42,6 +46,9 @@ MAX_LIVE = 10_000
 
 _Typed = Evidence | PayerProof
 """What a customer has filled into a form of the payment page."""
+
+QUOTE_RETRY_SECS = 60
+"""When to come back where there is no recent rate."""
 
 OTHER_AMOUNT = "other"
 """The choice beside the offered amounts: the one that is typed."""
@@ -90,7 +97,7 @@ class Checkout:
 
     async def link(self, request: web.Request) -> web.Response:
         """The link's page. Nothing is reserved here: a chat's preview must not take an amount."""
-        return self._page(await self._link_view(request.match_info["slug"]))
+        return self._page(await self._link_view(request))
 
     async def open(self, request: web.Request) -> web.Response:
         """Open a session and send the browser to it."""
@@ -99,17 +106,30 @@ class Checkout:
         asset_id = form.get("asset", "")
         amount = str(form.get("amount", "")).strip()
         try:
-            amount = _chosen_amount(str(form.get("preset", "")), amount)
+            link, _why = await find_link(self._core, slug)
+            # The signature came along in the form's own address and is verified again: what it says is not taken
+            # from the page, which the customer can edit.
+            terms = await self._terms(request, link) or Terms()
+            amount = _chosen_amount(str(form.get("preset", "")), amount, terms.amount)
             opened = await session_service.open_session(
-                self._core, slug, str(asset_id), form_token=str(token)[:100], source="checkout", amount=amount
+                self._core,
+                slug,
+                str(asset_id),
+                form_token=str(token)[:100],
+                source="checkout",
+                amount=amount,
+                order_ref=terms.order,
             )
         except LinkUnavailable:
-            return self._page(await self._link_view(slug), status=409)
+            return self._page(await self._link_view(request), status=409)
         except AmountError as error:
-            view = await self._link_view(slug, error=_sentence(str(error)), amount=amount, chosen=str(asset_id))
+            view = await self._link_view(request, error=_sentence(str(error)), amount=amount, chosen=str(asset_id))
             return self._page(view, status=422)
+        except NoQuote as none:
+            view = await self._link_view(request, error=_sentence(str(none)), amount=amount, chosen=str(asset_id))
+            return self._page(view, status=503, retry_after_secs=QUOTE_RETRY_SECS)
         except TryLater as later:
-            view = await self._link_view(slug, error=_sentence(str(later)), amount=amount, chosen=str(asset_id))
+            view = await self._link_view(request, error=_sentence(str(later)), amount=amount, chosen=str(asset_id))
             return self._page(view, status=503, retry_after_secs=later.retry_after_secs)
         self._committed([opened.session_id])
         answer = web.Response(status=303, headers={"Location": f"/s/{opened.session_id}", **PAGE_HEADERS})
@@ -238,14 +258,27 @@ class Checkout:
             for wait in waits:
                 wait.cancel()
 
-    async def _link_view(self, slug: str, *, error: str = "", amount: str = "", chosen: str = "") -> LinkView:
+    async def _link_view(
+        self, request: web.Request, *, error: str = "", amount: str = "", chosen: str = ""
+    ) -> LinkView:
+        """:raises TermsRefused: if what the address says does not count."""
+        slug = request.match_info["slug"]
         link, why = await find_link(self._core, slug)
         if slug != link.slug:
             raise NotFound("there is no such link")
+        terms = await self._terms(request, link)
         level = await levels(self._core)
         token = secrets.token_urlsafe(16)
-        view = present.link_view(self._core, link, why, level, form_token=token)
-        return replace(view, error=error, amount=amount[:100], chosen=chosen)
+        view = present.link_view(self._core, link, why, level, form_token=token, terms=terms)
+        carried = given_query(request.query.items()) if terms is not None else ""
+        return replace(view, error=error, amount=amount[:100], chosen=chosen, prefill=carried)
+
+    async def _terms(self, request: web.Request, link: Link) -> Terms | None:
+        """What the shop has signed in the address. :raises TermsRefused: if it does not count."""
+        try:
+            return await read_terms(self._core, link, list(request.query.items()))
+        except PrefillRefused as refused:
+            raise TermsRefused(refused.why, _sentence(str(refused)), link.back_url) from None
 
     async def _session_view(
         self, request: web.Request, *, filling_in: _Typed | None = None, error: str = ""
@@ -330,11 +363,26 @@ class Checkout:
         return web.Response(text=self._pages.render(view), status=status, content_type="text/html", headers=headers)
 
 
-def _chosen_amount(preset: str, typed: str) -> str:
-    """What a form asks to pay: one of the offered amounts, or the one that was typed.
+class TermsRefused(Exception):
+    """What a link's address says does not count; nothing is reserved, and the page leads back to the shop."""
 
-    :raises AmountError: if it says both; which one was meant is not guessed.
+    def __init__(self, why: Why, sentence: str, back_url: str) -> None:
+        super().__init__(sentence)
+        self.status = 400 if why in (Why.GIVEN_TWICE, Why.UNUSABLE) else 403
+        self.sentence = sentence
+        self.back_url = back_url
+
+
+def _chosen_amount(preset: str, typed: str, signed: str) -> str:
+    """What a form asks to pay: what the shop has signed, else one of the offered amounts or the one that was typed.
+
+    :raises AmountError: if it says two; which one was meant is not guessed.
     """
+    if signed:
+        for given in (typed, "" if preset == OTHER_AMOUNT else preset):
+            if given not in ("", signed):
+                raise AmountError(f"the shop has fixed the amount at {signed}: it cannot be changed to {given[:60]}")
+        return signed
     if preset in ("", OTHER_AMOUNT):
         return typed
     if typed not in ("", preset):

@@ -10,8 +10,9 @@ from markupsafe import Markup
 from astrapayd.chains import Chain
 from astrapayd.event_data import amount_text, confirmations
 from astrapayd.events import iso_time
-from astrapayd.links import Link, Unavailable
+from astrapayd.links import Link, Unavailable, is_direct
 from astrapayd.money import Asset, format_amount
+from astrapayd.prefill import Terms
 from astrapayd.services.core import Core
 from astrapayd.services.sessions import SessionDetails
 from astrapayd.sessions import Flag, Status
@@ -38,8 +39,19 @@ _MIXED_UP = ("ERC-20", "TRC-20", "BEP-20")
 """Token standards whose addresses or names are mistaken for each other, with money lost each time."""
 
 
-def link_view(core: Core, link: Link, why: Unavailable | None, level: dict[str, bool], *, form_token: str) -> LinkView:
-    """:param level: by chain id, whether its watcher is level with its node."""
+def link_view(
+    core: Core,
+    link: Link,
+    why: Unavailable | None,
+    level: dict[str, bool],
+    *,
+    form_token: str,
+    terms: Terms | None = None,
+) -> LinkView:
+    """:param level: by chain id, whether its watcher is level with its node.
+    :param terms: what the shop has signed; its amount stands where else the customer would choose one."""
+    terms = terms or Terms()
+    price = link.price or terms.amount
     states: dict[Unavailable | None, LinkState] = {
         None: "open",
         Unavailable.PAUSED: "paused",
@@ -53,7 +65,7 @@ def link_view(core: Core, link: Link, why: Unavailable | None, level: dict[str, 
         state=states[why],
         store=_store(core, link.store),
         title=link.title,
-        price=link.price,
+        price=price,
         currency=link.currency,
         description=link.description,
         choices=tuple(
@@ -61,7 +73,7 @@ def link_view(core: Core, link: Link, why: Unavailable | None, level: dict[str, 
                 asset_id=asset.id,
                 symbol=asset.symbol,
                 network=_network(asset, core.registry[asset.chain]),
-                price=link.price,
+                price=price if is_direct(asset, link.currency) else "",  # converted at the opening
                 available=level.get(asset.chain, False),
             )
             for asset in (assets[a] for a in link.assets if a in assets)
@@ -70,6 +82,7 @@ def link_view(core: Core, link: Link, why: Unavailable | None, level: dict[str, 
         least=link.amount_rules.least,
         most=link.amount_rules.most,
         presets=link.amount_rules.presets,
+        order=terms.order,
         back_url=link.back_url,
         demo=_is_demo(core, link.assets),
     )
@@ -117,6 +130,8 @@ def payment_view(
         received=_plain(state.received_base, asset) if state.received_base else None,
         missing=_plain(state.missing_base, asset) if state.missing_base and state.received_base else None,
         excess=_plain(excess, asset) if excess >= state.overpaid_from_base else None,
+        price=f"{row.price} {row.currency}" if row.quote is not None else "",
+        rate=row.quote.rate_sentence(row.currency, asset) if row.quote is not None else "",
         rest=due_text(asked_base, asset, has_tail=True) if asking_rest else None,
         transfers=_lines(core, details),
         node_seen_at=iso_time(details.looked_at) if details.looked_at else "",
@@ -125,7 +140,8 @@ def payment_view(
         cancel_token=cancel_token,
         claim=claim,
         payer=payer,
-        link_url=f"/l/{details.link.slug}",
+        # Without what the shop has signed, the link would sell another thing than the order: back to the shop then.
+        link_url="" if row.order_ref else f"/l/{details.link.slug}",
         back_url=row.back_url,
         order=row.order_ref,
         demo=_is_demo(core, [asset.id]),

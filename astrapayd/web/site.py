@@ -13,7 +13,7 @@ from astrapayd.db.tables import installation
 from astrapayd.news import News
 from astrapayd.services.chains import chain_states
 from astrapayd.services.core import Core, NotFound, TryLater
-from astrapayd.web.checkout import Checkout
+from astrapayd.web.checkout import Checkout, TermsRefused
 from astrapayd.web.headers import PAGE_HEADERS, STATIC_HEADERS
 from astrapayd.web.limits import Limits, TooMany
 from astrapayd.web.render import STATIC_FOLDER, Pages
@@ -86,6 +86,8 @@ def _problems(pages: Pages) -> Callable[..., Awaitable[web.StreamResponse]]:
             return await handler(request)
         except NotFound:
             return page(ProblemView(404))
+        except TermsRefused as error:
+            return page(ProblemView(error.status, error.sentence, back_url=error.back_url))
         except TooMany as error:
             return page(ProblemView(429, str(error), error.retry_after_secs))
         except TryLater as error:

@@ -126,6 +126,8 @@ class LinkView:
     most: str = ""
     presets: tuple[str, ...] = ()
     amount: str = ""  # as typed before, where it was refused
+    order: str = ""  # the shop's reference, signed by it
+    prefill: str = ""  # percent-encoded query that the form carries on; ``price`` is then what the shop has signed
     description: str = ""
     picture_url: str = ""
     chosen: str = ""  # asset id; the first available one otherwise
@@ -206,6 +208,8 @@ class PaymentView:
     received: AmountText | None = None
     missing: AmountText | None = None
     excess: AmountText | None = None
+    price: str = ""  # where it is in another currency, such as "25.00 EUR", and …
+    rate: str = ""  # … what it was converted with: "1 USDT = 0.92 EUR"
     rest: AmountText | None = None  # the missing part with a tail of its own; URI and QR codes are then for it
     transfers: tuple[TransferLine, ...] = ()
     node_seen_at: str = ""  # the last time the shop's node answered

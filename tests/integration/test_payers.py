@@ -91,9 +91,19 @@ async def test_the_payer_of_two_open_sessions_is_not_guessed_at(front: Shopfront
     assert {c.session_id for c in kept.payment.transfer.candidates} == {first.id, second.id}
     await front.mine(front.pay(first.due_base))
     await front.mine()
-    assert (await front.session(first.id)).status is Status.PAID
-    await front.mine(front.pay(21 * WHOLE))
-    assert (await front.session(second.id)).received_base == 21 * WHOLE, "the first waits for nothing any more"
+    assert (await front.session(first.id)).status is Status.PAID, "an exact amount still says which"
+
+
+async def test_what_the_payer_sends_after_it_has_paid_is_too_much(front: Shopfront) -> None:
+    """As with an exact amount that is paid twice, until the late window ends: then nothing is reserved any more."""
+    session = await front.open_new()
+    await prove(front, session)
+    await front.mine(front.pay(session.due_base))
+    await front.mine(front.pay(20 * WHOLE))
+    assert Flag.OVERPAID in (await front.session(session.id)).flags
+    await front.mine(secs=2 * 86_400)
+    await front.mine(front.pay(20 * WHOLE))
+    assert len(await list_unmatched(front.core)) == 1
 
 
 async def test_a_payment_of_the_payer_is_taken_back_by_a_reorganisation(front: Shopfront) -> None:

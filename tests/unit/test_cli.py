@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 import pytest
@@ -16,6 +19,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from astrapayd.cli import cli
+from astrapayd.prefill import Terms, signed_query, verify
 from tests.unit.cli_reference import PAGE, leaves, reference
 
 ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"  # EIP-55's first example
@@ -140,6 +144,73 @@ def test_link_from_making_to_archive(shop: Path) -> None:
     assert "no: archived" in text.output
 
 
+def test_link_in_another_currency_tells_its_rate_or_why_there_is_none(shop: Path) -> None:
+    before = shop.read_text()
+    asset = re.findall(r"^\[assets\.(\S+)\]$", before, re.MULTILINE)[0]
+    fixed = f'\n[[rates.fixed]]\nasset = "{asset}"\ncurrency = "EUR"\nprice = "0.92"\ntaken_at = 2026-01-02T03:04:05Z\n'
+    shop.write_text(f"{before}{fixed}max_age_secs = 31622400\n")
+    made = said(shop, "link", "create", "--title", "Tea", "--amount", "25", "--currency", "EUR", "--slug", "tea")
+    assert made["assets"] == [asset]
+    assert "= 0.92 EUR (fixed, 2026-01-02T03:04:05Z)" in run("link", "show", "tea", "--config", str(shop)).output
+    shop.write_text(f"{before}{fixed}max_age_secs = 1\n")
+    assert "the latest rate is from 2026-01-02T03:04:05Z" in run("link", "show", "tea", "--config", str(shop)).output
+
+
+def test_link_sign_prints_an_address_that_the_stores_secret_signs(shop: Path) -> None:
+    said(shop, "link", "create", "--title", "Orders", "--currency", "USDT", "--slug", "orders")
+    arguments = ("link", "sign", "orders", "--amount", "74.50", "--order", "R&D 1042", "--email", "a+b@shop.example")
+    signed = said(shop, *arguments, "--expires-in", "1h")
+    secret = said(shop, "link", "signing-key")["secret"]
+    query = parse_qsl(urlsplit(signed["url"]).query)
+    terms = Terms("74.50", "R&D 1042", "a+b@shop.example", signed["until"])
+    assert verify([secret], "orders", query, signed["until"] - 1) == terms
+    assert signed["until"] - 3600 == pytest.approx(time.time(), abs=60)
+    plain = run("link", "sign", "orders", "--amount", "1", "--config", str(shop)).stdout
+    assert (
+        plain == f"{urlsplit(signed['url'])._replace(query='').geturl()}?{signed_query(secret, 'orders', Terms('1'))}\n"
+    )
+
+
+def test_link_signing_key_is_rotated(shop: Path) -> None:
+    first = said(shop, "link", "signing-key")
+    assert first == {"store": "corner-coffee", "secret": first["secret"], "rotating": False}
+    assert first["secret"].startswith("lnksec_")
+    assert said(shop, "link", "signing-key") == first
+    second = said(shop, "link", "signing-key", "--rotate")
+    assert second["secret"] != first["secret"]
+    assert second["rotating"]
+    text = run("link", "signing-key", "--config", str(shop)).stdout
+    assert second["secret"] in text
+    assert first["secret"] not in text
+    again = run("link", "signing-key", "--rotate", "--config", str(shop))
+    assert (again.exit_code, again.stderr.count("\n")) == (1, 1)
+    assert said(shop, "link", "signing-key", "--end") == {**second, "rotating": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("link", "sign", "nothing", "--amount", "1"), "no link 'nothing'"),
+        (("link", "sign", "open"), "neither an amount nor an order"),
+        (("link", "sign", "open", "--order", "1042"), "without its amount"),
+        (("link", "sign", "open", "--amount", "1,5"), "1,5"),
+        (("link", "sign", "open", "--amount", "1", "--order", "a\nb"), "the order"),
+        (("link", "sign", "open", "--amount", "1", "--order", "x" * 101), "longer than 100"),
+        (("link", "sign", "open", "--amount", "1", "--expires-in", "soon"), "duration"),
+        (("link", "sign", "fixed", "--amount", "25"), "fixed at 25 USDT"),
+        (("link", "signing-key", "--store", "no"), "no store 'no'"),
+        (("link", "signing-key", "--rotate", "--end"), "one of them"),
+    ],
+)
+def test_what_cannot_be_signed_gets_one_sentence(shop: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    said(shop, "link", "create", "--title", "Open", "--currency", "USDT", "--slug", "open")
+    said(shop, "link", "create", "--title", "Fixed", "--amount", "25", "--currency", "USDT", "--slug", "fixed")
+    result = run(*arguments, "--config", str(shop))
+    assert result.exit_code == 1, result.output
+    assert sentence in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize("amount", ["0", "0.00", "-5", "25.001", "1e3", "1,000", "abc", "", "9" * 90, "٢٥", "NaN"])
 def test_amount_that_is_none_makes_no_link(shop: Path, amount: str) -> None:
     result = run(
@@ -259,3 +330,26 @@ def test_process_ends_with_a_code_and_without_a_traceback(arguments: tuple[str, 
         assert ended.returncode == code, ended.stderr
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_backup_by_command(shop: Path) -> None:
+    """Created, verified, restored; what is wrong is one sentence and exit code 1."""
+    saved, config = shop.with_name("saved.db"), ("--config", str(shop))
+    nothing = run("backup", "create", str(saved), *config)
+    assert nothing.exit_code == 1
+    assert "there is no database at" in nothing.stderr
+    said(shop, "db", "upgrade")
+    taken = said(shop, "backup", "create", str(saved))
+    assert taken == said(shop, "backup", "verify", str(saved))
+    assert taken["rows"]["sessions"] == 0
+    assert (taken["older"], taken["schema"]) == (False, said(shop, "db", "check")["schema"])
+    restored = said(shop, "backup", "restore", str(saved))
+    assert restored["epoch"] == 2
+    assert Path(restored["aside"]).exists()
+    assert said(shop, "backup", "restored")["epoch"] == 3
+    for arguments in (("create", str(saved)), ("verify", str(shop)), ("restore", str(shop))):
+        refused = run("backup", *arguments, *config)
+        assert refused.exit_code == 1
+        assert refused.stderr.count("\n") == 1
+        assert "Traceback" not in refused.stderr
+    assert "can be restored" in run("backup", "verify", str(saved)).stdout

@@ -18,7 +18,9 @@ from astrapayd.config import (
     ChainSection,
     ConfigRegistry,
     DatabaseSection,
+    FixedRateSection,
     LogSection,
+    RatesSection,
     ServerSection,
     StoreSection,
     load,
@@ -48,6 +50,8 @@ TABLES: list[tuple[Path, str, str, type[BaseModel]]] = [
     (EXAMPLE, "assets.usdt-eth", "## `[assets.ID]`", AssetSection),
     (EXAMPLE, "stores.shop", "## `[stores.ID]`", StoreSection),
     (EXAMPLE, "stores.shop.accounts.ethereum", "## `[stores.ID.accounts.CHAIN]`", AccountSection),
+    (EXAMPLE, "rates", "## `[rates]`", RatesSection),
+    (EXAMPLE, "rates.fixed", "## `[[rates.fixed]]`", FixedRateSection),
     (EXAMPLE, "plugins.webhooks", "## `[plugins.webhooks]`", WebhooksSection),
 ]
 OF_EVERY_CHAIN = "## `[chains.ID]`"
@@ -67,8 +71,8 @@ def registry() -> ConfigRegistry:
 
 
 def _tables(text: str) -> Iterator[tuple[str, str]]:
-    """Each table of the example with the lines under it."""
-    parts = re.split(r"^\[+([a-z0-9.-]+)\]+$", text, flags=re.MULTILINE)
+    """Each table of the example, also one that is switched off, with the lines under it."""
+    parts = re.split(r"^(?:# )?\[+([a-z0-9.-]+)\]+$", text, flags=re.MULTILINE)
     yield from zip(parts[1::2], parts[2::2], strict=True)
 
 
@@ -91,7 +95,7 @@ def _at(config: Any, path: Path) -> Any:
 @pytest.mark.parametrize(("shown", "table", "heading", "name", "field"), KEYS)
 def test_each_setting_is_in_the_example(shown: Path, table: str, heading: str, name: str, field: FieldInfo) -> None:
     lines = dict(_tables(shown.read_text()))[table]
-    if name == "accounts" or (name == "nodes" and f"[[{table}.nodes]]" in shown.read_text()):
+    if name in ("accounts", "fixed") or (name == "nodes" and f"[[{table}.nodes]]" in shown.read_text()):
         assert f"[{table}.{name}" in shown.read_text()
         return
     found = re.search(rf"^(# ?)?{name} = (.+)$", lines, re.MULTILINE)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from astrapayd.dispatcher import RETRY_DELAYS_SECS
 from astrapayd.event_data import claim_data, session_data, unexplained_data, unmatched_data
 from astrapayd.events import API_VERSION, EventType, envelope
 from astrapayd.links import AmountRules
+from astrapayd.rates import Quote
 from astrapayd.services import links
 from astrapayd.transfers import BlockRef
 from astrapayd.webhooks import WebhooksSection
@@ -94,6 +96,7 @@ def test_the_examples_have_the_shape_of_what_is_sent() -> None:
         code="",
         price="1",
         currency="USD",
+        quote=Quote(Fraction(1), "parity", 1),
         address="0x",
         opened_at=1,
         customer={"email": ""},

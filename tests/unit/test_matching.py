@@ -35,6 +35,7 @@ NEVER = 2**62
 
 assets = st.sampled_from([USD, COIN, EUR])
 tails = st.integers(1, 9_999).filter(lambda tail: tail % 10)
+ordinary_tails = tails.filter(lambda tail: tail % 10 < 8)  # the others are kept back for the time after a restore
 prices = st.integers(1, 10**30)
 
 
@@ -101,12 +102,36 @@ def test_tails_are_chosen_among_all_that_were_never_used() -> None:
     assert max(picks) > 9_990
 
 
-@given(st.dictionaries(tails, st.integers(1, 100), min_size=2, max_size=40), st.integers(0, 2**32))
+@given(st.dictionaries(ordinary_tails, st.integers(1, 100), min_size=2, max_size=40), st.integers(0, 2**32))
 def test_the_longest_rested_half_is_let_first(released: dict[int, int], seed: int) -> None:
     taken = {tail for tail in range(10_000) if tail % 10 and tail not in released}
     tail = choose_tail(WHOLE, USD, taken, released.__getitem__, random.Random(seed).randrange)
     ranked = sorted(released.values())
     assert released[tail] <= ranked[(len(ranked) - 1) // 2]
+
+
+@pytest.mark.parametrize("digits", [1, 4, 9])
+def test_tails_for_the_time_after_a_restore_are_kept_back(digits: int) -> None:
+    wide = replace(EUR, tail_digits=digits)
+
+    def endings(restored_epoch: int | None) -> set[int]:
+        drawn = (
+            choose_tail(10**18, wide, set(), never_used, secrets.randbelow, restored_epoch)
+            for _ in range(20 if digits == 4 else 200)
+        )
+        return {tail % 10 for tail in drawn}
+
+    assert endings(None) <= set(range(1, 8))
+    assert endings(2) == {8}
+    assert endings(3) == {9}, "the restore before may have been of the wrong backup"
+
+
+def test_tails_kept_back_are_let_when_there_are_no_others_and_never_the_other_way() -> None:
+    ordinary = {tail for tail in range(10_000) if tail % 10 < 8}
+    assert choose_tail(WHOLE, USD, ordinary, never_used, lambda n: 0) == 8
+    kept_back = {tail for tail in range(10_000) if tail % 10 == 8}
+    with pytest.raises(AmountSpaceFull):
+        choose_tail(WHOLE, USD, kept_back, never_used, secrets.randbelow, 2)
 
 
 def test_a_price_that_leaves_no_room_for_a_tail() -> None:

@@ -212,12 +212,12 @@ def installed(**modules: str) -> list[EntryPoint]:
 def test_a_plugin_that_fails_at_import() -> None:
     host = PluginHost()
     host.load_installed(installed(shop="tests.plugins.bad.fails_at_import", other="tests.plugins.bad.raises"))
-    assert host.names == ("webhooks", "other")
+    assert host.names == ("webhooks", "rates", "other")
     (problem,) = host.problems
     assert problem == plugins.PluginProblem(
         "shop", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package_of_a_shop'"
     )
-    assert [info.name for info in host.listing()] == ["webhooks", "shop", "other"]
+    assert [info.name for info in host.listing()] == ["webhooks", "rates", "shop", "other"]
 
 
 def test_two_plugins_of_one_name() -> None:
@@ -225,7 +225,7 @@ def test_two_plugins_of_one_name() -> None:
     host.load_installed(installed(webhooks="tests.plugins.bad.raises"))
     (problem,) = host.problems
     assert problem.reason == "there is already a plugin named 'webhooks'"
-    assert host.names == ("webhooks",)
+    assert host.names == ("webhooks", "rates")
 
 
 async def test_a_plugin_that_fails_at_startup_stops_the_daemon_in_one_sentence() -> None:
@@ -287,7 +287,7 @@ def test_every_hook_is_described() -> None:
     from astrapayd import hookspecs
 
     hooks = [getattr(hookspecs, name) for name in vars(hookspecs) if name.startswith("astrapayd_")]
-    assert len(hooks) == 7
+    assert len(hooks) == 8
     for hook in hooks:
         arguments = hook.__code__.co_varnames[: hook.__code__.co_argcount]
         assert all(f":param {argument}:" in hook.__doc__ for argument in arguments), hook.__name__

@@ -222,12 +222,30 @@ SAMPLES: Mapping[str, View] = {
     "link-open-amount-refused": replace(
         OPEN_AMOUNT, amount="0.5", error="Amount in USDT '0.5' is less than the least, 1.00: choose another one."
     ),
+    "link-pre-filled": replace(
+        OPEN_AMOUNT,
+        title="Kaffeehaus Nord, your order",
+        description="",
+        price="74.50",
+        choices=(replace(USDT_ETH, price="74.50"),),
+        order="1042",
+        prefill="amount=74.50&order=1042&signature=9b0f",
+    ),
+    "link-no-rate": replace(
+        LINK,
+        price="23.00",
+        currency="EUR",
+        choices=(replace(USDT_ETH, price=""),),
+        error="The price in EUR cannot be converted to USDT at the moment: the latest rate is from "
+        "2026-11-23T10:00:00Z, which is too long ago.",
+    ),
     "link-node-behind": replace(LINK, choices=(replace(USDT_ETH, available=False),)),
     "link-sold-out": replace(LINK, state="sold_out"),
     "link-paused": replace(LINK, state="paused"),
     "link-expired": replace(LINK, state="expired"),
     "confirming-finality": replace(LATE_ACCEPTED, state="confirming"),
     "waiting": WAITING,
+    "waiting-other-currency": replace(WAITING, price="23.00 EUR", rate="1 USDT = 0.92 EUR", due=usdt("25.00", "3417")),
     "waiting-native": NATIVE,
     "waiting-long-amount": LONG_AMOUNT,
     "waiting-demo": DEMO,
@@ -277,6 +295,11 @@ SAMPLES: Mapping[str, View] = {
     "verify-found": VerifyView("found", "7KQ2-M9XD", "paid", usdt("25.003417"), "2026-11-23T12:06:20Z"),
     "verify-open": VerifyView("found", "7KQ2-M9XD", "waiting", usdt("25.003417"), "2026-11-23T12:00:00Z"),
     "verify-not-found": VerifyView("not_found", "7KQ2-M9XC"),
+    "problem-edited": ProblemView(
+        403,
+        "This address was changed after the shop signed it: go back to the shop and start the payment there again.",
+        back_url="https://kaffeehaus-nord.example/cart",
+    ),
     "problem-404": ProblemView(404),
     "problem-429": ProblemView(429, retry_after_secs=30),
     "problem-503": ProblemView(503, retry_after_secs=60, back_url="https://kaffeehaus-nord.example/cart"),

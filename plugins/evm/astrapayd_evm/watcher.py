@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
-from structlog.typing import FilteringBoundLogger
 
 from astrapayd.ancestry import Branch, OffBranch
+from astrapayd.catching_up import CatchingUp
 from astrapayd.chains import Depth
 from astrapayd.money import Asset
 from astrapayd.node_faults import HistoryPruned, NodeFault, NodeSilent, ShiftingView, WrongChain
@@ -29,7 +29,7 @@ from astrapayd.transfers import (
     WatcherHealth,
     WatchSet,
 )
-from astrapayd.wakeup import Wakeup
+from astrapayd.wakeup import Silence, Wakeup
 from astrapayd_evm import signatures
 from astrapayd_evm.checks import check_node, identify, used_addresses
 from astrapayd_evm.faults import RpcError
@@ -45,8 +45,6 @@ MOST_FULL_BLOCKS = 16
 """The same where blocks are fetched with their transactions, for the native coin: each takes megabytes."""
 
 _SHIFTS = 5  # a chain may change while it is read; that often in a row it is no chain
-_SILENT_HEADS = 3  # heads found by looking only, before a subscription counts as dead
-_PROGRESS_SECS = 10
 _BALANCES_AT_LEAST_EVERY_SECS = 30  # where blocks come so fast that there is always something to do
 _LEVEL_WITHIN = 3  # blocks: what arrives while one is applied is no lag
 
@@ -212,7 +210,7 @@ class EvmWatcher:
     ) -> AsyncGenerator[ChainUpdate]:
         """Look, catch up, wait for the next wake-up or the next regular look, around again until a fault."""
         fetcher = self._fetchers[self._using]
-        silence = _Silence(wakeup)
+        silence = Silence(wakeup) if wakeup is not None else None
         shifts = 0
         final_told: int | None = None
         while True:
@@ -232,7 +230,8 @@ class EvmWatcher:
             self._level = True
             self._troubles.clear()
             self._outage.up()
-            silence.looked(moved=branch.tip != tip)
+            if silence is not None and silence.is_dead(moved=branch.tip != tip):
+                raise NodeSilent("is connected, but its newHeads subscription is dead")
             if wakeup is None:
                 await asyncio.sleep(self._settings.poll_secs)
             else:
@@ -257,7 +256,7 @@ class EvmWatcher:
                 yield self._step(tip, (), [], final_height, [], watched.version, held)
             return
         ancestor = await branch.common_ancestor(head, fetcher.block_at)
-        progress = _Progress(self._log, ancestor.height, self._now)
+        progress = CatchingUp(self._log, ancestor.height, self._now, long_blocks=MOST_BLOCKS)
         if head.height - ancestor.height > _LEVEL_WITHIN:
             self._level = False  # no session is opened at a height that the chain has long left
         while ancestor.height < head.height:
@@ -324,47 +323,3 @@ class EvmWatcher:
         self._level = False
         self._troubles[rpc.label] = str(fault)
         self._outage.down("; ".join(f"{node} {what}" for node, what in self._troubles.items()))
-
-
-class _Silence:
-    """Notices a subscription that died without a word: heads go on coming, and it tells of none."""
-
-    def __init__(self, wakeup: Wakeup | None) -> None:
-        self._wakeup = wakeup
-        self._heard: int | None = None  # None until the first look, which fills whatever gap there is
-        self._unheard_heads = 0
-
-    def looked(self, *, moved: bool) -> None:
-        """After each look. :raises NodeSilent: once several heads in a row were found by looking only."""
-        if self._wakeup is None:
-            return
-        heard = self._wakeup.notifications
-        unheard = moved and heard == self._heard
-        self._unheard_heads = self._unheard_heads + 1 if unheard else 0 if heard != self._heard else self._unheard_heads
-        self._heard = heard
-        if self._unheard_heads >= _SILENT_HEADS:
-            raise NodeSilent("is connected, but its newHeads subscription is dead")
-
-
-class _Progress:
-    """Says now and then how far a long gap is filled, and once when it is."""
-
-    def __init__(self, log: FilteringBoundLogger, start: int, now: Callable[[], float]) -> None:
-        self._log = log
-        self._start = start
-        self._now = now
-        self._begun = self._said = now()
-
-    def at(self, height: int, head: int) -> None:
-        """After each step."""
-        done = height >= head
-        long = height - self._start > MOST_BLOCKS
-        if (done and long) or (not done and self._now() - self._said >= _PROGRESS_SECS):
-            self._said = self._now()
-            seconds = max(self._now() - self._begun, 0.001)
-            self._log.info(
-                "caught up" if done else "catching up",
-                height=height,
-                blocks_left=head - height,
-                blocks_per_sec=round((height - self._start) / seconds),
-            )

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from structlog.typing import FilteringBoundLogger
 
 from astrapayd.ancestry import Branch, OffBranch
+from astrapayd.catching_up import CatchingUp
 from astrapayd.chains import Depth
 from astrapayd.money import Asset
 from astrapayd.node_faults import HistoryPruned, MalformedAnswer, NodeFault, ShiftingView, WrongChain
@@ -27,7 +27,7 @@ from astrapayd.transfers import (
     WatcherHealth,
     WatchSet,
 )
-from astrapayd.wakeup import Wakeup
+from astrapayd.wakeup import Silence, Wakeup
 from astrapayd_tron import decode, signatures
 from astrapayd_tron.checks import check_node, used_addresses
 from astrapayd_tron.fetching import SPAN, Fetcher, RawBlock
@@ -37,8 +37,6 @@ from astrapayd_tron.rpc import HttpLimits, NodeHttp
 
 _SHIFTS = 5  # a chain may change while it is read; that often in a row it is no chain
 _SHIFT_SECS = 0.1  # a block is sometimes told before its transaction infos are
-_SILENT_HEADS = 3  # heads found by looking only, before a subscription counts as dead
-_PROGRESS_SECS = 10
 _CHECK_SECS = 10.0
 _LEVEL_WITHIN = 3  # blocks: what arrives while one is applied is no lag
 
@@ -203,7 +201,7 @@ class TronWatcher:
     async def _follow(self, node: _Node, branch: Branch, watch: WatchSet) -> AsyncGenerator[ChainUpdate]:
         """Look, catch up, wait for the next wake-up or the next regular look, around again until a fault."""
         wakeup = node.notifications.wakeup if node.notifications is not None else Wakeup()
-        silence = _Silence(wakeup) if node.notifications is not None else None
+        silence = Silence(wakeup) if node.notifications is not None else None
         shifts = 0
         final_told: int | None = None
         while True:
@@ -252,7 +250,7 @@ class TronWatcher:
                 branch.move(0, [], self._kept_from(tip, final_height))
             return
         ancestor = await branch.common_ancestor(head, fetcher.block_at)
-        progress = _Progress(self._log, ancestor.height, self._now)
+        progress = CatchingUp(self._log, ancestor.height, self._now, long_blocks=SPAN)
         if head.height - ancestor.height > _LEVEL_WITHIN:
             self._level = False  # no session is opened at a height that the chain has long left
         fetching: asyncio.Task[list[RawBlock]] | None = None
@@ -345,49 +343,3 @@ async def _final_height(fetcher: Fetcher, branch: Branch, solidified: BlockRef, 
     if theirs.hash != final.hash:
         raise ShiftingView(f"has a solidity port that calls another block {final.height} final than it has itself")
     return final.height
-
-
-class _Silence:
-    """Notices a subscription that died without a word: heads go on coming, and it tells of none."""
-
-    def __init__(self, wakeup: Wakeup) -> None:
-        self._wakeup = wakeup
-        self._heard: int | None = None  # None until the first look, which fills whatever gap there is
-        self._unheard_heads = 0
-
-    def is_dead(self, *, moved: bool) -> bool:
-        """After each look: whether several heads in a row were found by looking only."""
-        heard = self._wakeup.notifications
-        if heard != self._heard:
-            self._unheard_heads = 0
-        elif moved:
-            self._unheard_heads += 1
-        self._heard = heard
-        if self._unheard_heads < _SILENT_HEADS:
-            return False
-        self._unheard_heads = 0
-        return True
-
-
-class _Progress:
-    """Says now and then how far a long gap is filled, and once when it is."""
-
-    def __init__(self, log: FilteringBoundLogger, start: int, now: Callable[[], float]) -> None:
-        self._log = log
-        self._start = start
-        self._now = now
-        self._begun = self._said = now()
-
-    def at(self, height: int, head: int) -> None:
-        """After each step."""
-        done = height >= head
-        long = height - self._start > SPAN
-        if (done and long) or (not done and self._now() - self._said >= _PROGRESS_SECS):
-            self._said = self._now()
-            seconds = max(self._now() - self._begun, 0.001)
-            self._log.info(
-                "caught up" if done else "catching up",
-                height=height,
-                blocks_left=head - height,
-                blocks_per_sec=round((height - self._start) / seconds),
-            )

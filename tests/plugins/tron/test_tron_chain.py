@@ -14,8 +14,10 @@ from astrapayd.config import AssetSection, ConfigError
 from astrapayd_tron.chain import TronChain, caip2, read_assets
 from astrapayd_tron.config import NodeSection, TronChainSection
 from astrapayd_tron.networks import MAINNET, NETWORKS, NILE, SHASTA
+from tests.plugins.tron.test_tip191 import SIGNATURE, SIGNER, TEXT
 from tests.plugins.tron.test_tron_derivation import ADDRESSES, XPUB
 
+PLUGIN = Path(__file__).parents[3] / "plugins" / "tron" / "astrapayd_tron"
 READY = Path(__file__).parents[3] / "config" / "chains" / "tron.toml"
 USDT = "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"
 NODE = {"url": "http://127.0.0.1:8090", "solidity": "http://127.0.0.1:8091"}
@@ -178,6 +180,27 @@ def test_a_uri_is_an_address_unless_asked_for_and_never_for_a_token() -> None:
         assert plain.payment_uri(asset, ADDRESSES[0], 12_340_007) == ""
     assert asked.payment_uri(assets["a0"], ADDRESSES[0], 12_340_007) == f"tron:{ADDRESSES[0]}?amount=12.340007"
     assert asked.payment_uri(assets["a1"], ADDRESSES[0], 12_340_007) == ""
+
+
+async def test_a_claim_is_checked_without_a_node() -> None:
+    nobody = {"url": "http://127.0.0.1:1", "solidity": "http://127.0.0.1:2"}
+    watcher = TronChain("tron", _section(nodes=[nobody]), {}).watcher()
+    try:
+        assert await watcher.signed_by(SIGNER, TEXT, SIGNATURE)
+        assert not await watcher.signed_by(ADDRESSES[0], TEXT, SIGNATURE)
+        (status,) = await watcher.check()
+        assert not status.reachable
+        assert status.problems
+    finally:
+        await watcher.close()
+
+
+def test_tronpy_is_on_no_way_of_a_payment() -> None:
+    """Without a provider it asks a public service by itself."""
+    sources = list(PLUGIN.rglob("*.py"))
+    assert len(sources) > 8
+    for path in sources:
+        assert "tronpy" not in path.read_text(), path
 
 
 def test_transaction_ids() -> None:

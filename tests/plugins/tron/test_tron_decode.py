@@ -232,6 +232,12 @@ def test_what_no_honest_node_sends_is_not_used_in_part(change: Callable[[Pair], 
         transfers(*pair, WATCHED)
 
 
+def test_one_transaction_twice_in_a_block_is_not_used() -> None:
+    once = trx(txid(1), PAYER, SHOP, 5)
+    with pytest.raises(MalformedAnswer, match="not those of the block"):
+        transfers(block([once, once]), [info(txid(1))], WATCHED)
+
+
 def test_ids_of_a_block_s_transactions() -> None:
     assert transaction_ids(block([trx(txid(n), PAYER, SHOP, 1) for n in range(3)])) == [txid(n) for n in range(3)]
     with pytest.raises(MalformedAnswer, match="same transaction twice"):

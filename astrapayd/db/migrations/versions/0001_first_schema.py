@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("restored_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("id = 1", name=op.f("ck_installation_single")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_installation")),
     )
@@ -118,6 +119,12 @@ def upgrade() -> None:
             batch_op.f("ix_quotes_base_quote_observed_at"), ["base", "quote", "observed_at"], unique=False
         )
 
+    op.create_table(
+        "link_signing_keys",
+        sa.Column("store", sa.String(length=64), nullable=False),
+        sa.Column("secrets", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("store", name=op.f("pk_link_signing_keys")),
+    )
     op.create_table(
         "store_settings",
         sa.Column("store", sa.String(length=64), nullable=False),
@@ -288,7 +295,9 @@ def upgrade() -> None:
         sa.Column("opened_by", sa.String(length=80), nullable=False),
         sa.Column("price", sa.String(length=100), nullable=False),
         sa.Column("currency", sa.String(length=16), nullable=False),
-        sa.Column("rate", sa.String(length=100), server_default="", nullable=False),
+        sa.Column("rate", sa.String(length=100), nullable=False),
+        sa.Column("rate_source", sa.String(length=40), nullable=False),
+        sa.Column("rate_taken_at", sa.BigInteger(), nullable=True),
         sa.Column("price_base", sa.String(length=78), nullable=False),
         sa.Column("due_base", sa.String(length=78), nullable=False),
         sa.Column("tolerance_base", sa.String(length=78), nullable=False),
@@ -568,6 +577,7 @@ def downgrade() -> None:
     op.drop_table("webhook_endpoints")
     op.drop_table("subscriptions")
     op.drop_table("store_settings")
+    op.drop_table("link_signing_keys")
     with op.batch_alter_table("quotes", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_quotes_base_quote_observed_at"))
 
