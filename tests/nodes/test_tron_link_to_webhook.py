@@ -1,7 +1,7 @@
 """The chain cases of the list that apply to Tron, from link to signed webhook; each test is named after its case.
 
-The node is the java-tron stand-in. Nothing here looks inside it: what only a stand-in can be made to do is asked for by
-:class:`~tests.plugins.tron.tron_node.TronNode`.
+The node is the java-tron stand-in, by :class:`~tests.plugins.tron.tron_node.TronNode` where a real one could do the
+same, and by what only a stand-in can be made to do where a case needs that.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from astrapayd.transfers import ChainMismatch, HistoryGone, TransferKind, WatcherError
 from astrapayd_tron.address import from_hex20
+from astrapayd_tron.fetching import SPAN
 from tests.plugins.tron import tron_blocks
 from tests.plugins.tron.following import OURS, TOKEN, Following, following, watcher_on
 from tests.plugins.tron.standin import StandIn
@@ -228,7 +229,6 @@ async def test_no_question_ever_leaves_for_another_host(node: StandInNode, monke
 
 # -- answers ----------------------------------------------------------------------------------------------------------
 
-HTML = web.Response
 TX_INFOS = "wallet/gettransactioninfobyblocknum"
 
 
@@ -368,7 +368,7 @@ async def test_a_gap_of_a_thousand_blocks_is_filled_by_ranges(node: StandInNode)
         again = Following(updates, branch=list(told.branch))
         await again.to_height(node.ledger.tip.height)
     assert again.amounts == [100 + number for number in range(10)]
-    assert node.standin.asked.count("wallet/getblockbylimitnext") == 100
+    assert node.standin.asked.count("wallet/getblockbylimitnext") == 1000 // SPAN
     assert node.standin.asked.count(TX_INFOS) == 1000
     await watcher.close()
 
