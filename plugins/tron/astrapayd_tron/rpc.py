@@ -7,7 +7,6 @@ environment. What is wrong with an answer is told as one of :mod:`astrapayd.node
 from __future__ import annotations
 
 import asyncio
-import gc
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
 from astrapayd.node_faults import GarbageAnswer, MalformedAnswer, NodeSilent, NodeUnreachable, excerpt
+from astrapayd_tron.collector import no_collection
 
 _MOST_CONNECTIONS = 12
 _MOST_CONNECT_SECS = 10.0
@@ -61,7 +61,8 @@ class NodeHttp:
         except OSError as error:
             raise NodeUnreachable(f"cannot be reached ({error.strerror or type(error).__name__})") from error
         try:
-            answer = _parse(body)
+            with no_collection():
+                answer = orjson.loads(body)
         except ValueError:
             raise GarbageAnswer(f"sent something that is no JSON as its answer to {path}: is it java-tron?") from None
         if isinstance(answer, dict) and "Error" in answer:
@@ -98,14 +99,3 @@ class NodeHttp:
                     raise GarbageAnswer(f"sent more than {self._limits.max_answer_bytes} bytes in answer to {path}")
                 parts.append(part)
             return b"".join(parts)
-
-
-def _parse(body: bytes) -> Any:
-    """The JSON, without the collector: it would walk the half-made answer hundreds of times, and find no garbage."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return orjson.loads(body)
-    finally:
-        if enabled:
-            gc.enable()

@@ -30,6 +30,7 @@ from astrapayd.transfers import (
 from astrapayd.wakeup import Silence, Wakeup
 from astrapayd_tron import decode, signatures
 from astrapayd_tron.checks import check_node, used_addresses
+from astrapayd_tron.collector import no_collection
 from astrapayd_tron.fetching import SPAN, Fetcher, RawBlock
 from astrapayd_tron.networks import Network
 from astrapayd_tron.notifications import Notifications
@@ -274,8 +275,9 @@ class TronWatcher:
                     following = min(head.height, refs[-1].height + SPAN)
                     fetching = asyncio.create_task(fetcher.blocks(refs[-1].height + 1, following))
                 watched = watch.current
-                paid = [found for raw in fetched for found in decode.transfers(raw.block, raw.infos, watched)]
-                del fetched  # some hundred thousand objects, which the garbage collector would walk again and again
+                with no_collection():
+                    paid = [found for raw in fetched for found in decode.transfers(raw.block, raw.infos, watched)]
+                    del fetched  # some hundred thousand objects: the collector shall not find them alive
                 yield self._step(branch.tip, disconnected, refs, final_height, paid, watched.version)
                 ancestor = refs[-1]
                 branch.move(len(disconnected), refs, self._kept_from(ancestor, final_height))
