@@ -104,7 +104,7 @@ async def test_two_outputs_in_one_transaction_and_the_same_address_twice(regtest
         ]
 
 
-async def test_replaced_by_a_higher_fee_and_still_paying(regtest: Regtest) -> None:
+async def test_mempool_replaced_by_a_higher_fee_still_paying(regtest: Regtest) -> None:
     async with following(regtest) as it:
         first = regtest.make(OURS, 100)
         await regtest.send(first)
