@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import bitcoin_blocks, decoding, latency, startup
+from benchmarks import bitcoin_blocks, decoding, latency, startup, tron_catch_up
 from benchmarks.figures import Figure
 from tests.nodes.harness import AnvilNode, EmbeddedNode, TestNode, running
 
@@ -20,6 +20,7 @@ OUTPUT = Path("build/bench.json")
 async def measure() -> list[Figure]:
     """Everything, one after the other, so that nothing disturbs anything else."""
     figures = decoding.measure() + bitcoin_blocks.measure()
+    figures += await tron_catch_up.measure()
     with tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / name for name in ("embedded", "anvil")]
         for one in folders:

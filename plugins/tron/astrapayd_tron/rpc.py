@@ -15,6 +15,7 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
 from astrapayd.node_faults import GarbageAnswer, MalformedAnswer, NodeSilent, NodeUnreachable, excerpt
+from astrapayd_tron.collector import no_collection
 
 _MOST_CONNECTIONS = 12
 _MOST_CONNECT_SECS = 10.0
@@ -60,7 +61,8 @@ class NodeHttp:
         except OSError as error:
             raise NodeUnreachable(f"cannot be reached ({error.strerror or type(error).__name__})") from error
         try:
-            answer = orjson.loads(body)
+            with no_collection():
+                answer = orjson.loads(body)
         except ValueError:
             raise GarbageAnswer(f"sent something that is no JSON as its answer to {path}: is it java-tron?") from None
         if isinstance(answer, dict) and "Error" in answer:

@@ -30,6 +30,7 @@ from astrapayd.transfers import (
 from astrapayd.wakeup import Silence, Wakeup
 from astrapayd_tron import decode, signatures
 from astrapayd_tron.checks import check_node, used_addresses
+from astrapayd_tron.collector import no_collection
 from astrapayd_tron.fetching import SPAN, Fetcher, RawBlock
 from astrapayd_tron.networks import Network
 from astrapayd_tron.notifications import Notifications
@@ -274,7 +275,9 @@ class TronWatcher:
                     following = min(head.height, refs[-1].height + SPAN)
                     fetching = asyncio.create_task(fetcher.blocks(refs[-1].height + 1, following))
                 watched = watch.current
-                paid = [found for raw in fetched for found in decode.transfers(raw.block, raw.infos, watched)]
+                with no_collection():
+                    paid = [found for raw in fetched for found in decode.transfers(raw.block, raw.infos, watched)]
+                    del fetched  # some hundred thousand objects: the collector shall not find them alive
                 yield self._step(branch.tip, disconnected, refs, final_height, paid, watched.version)
                 ancestor = refs[-1]
                 branch.move(len(disconnected), refs, self._kept_from(ancestor, final_height))
@@ -337,6 +340,8 @@ async def _final_height(fetcher: Fetcher, branch: Branch, solidified: BlockRef, 
         if ours.hash == final.hash:
             return final.height
     theirs = head if head.height == final.height else await fetcher.block_at(final.height)
-    if theirs is None or theirs.hash != final.hash:
+    if theirs is None:
+        return -1  # a lite node without it; whether what is needed is there shows when it is fetched
+    if theirs.hash != final.hash:
         raise ShiftingView(f"has a solidity port that calls another block {final.height} final than it has itself")
     return final.height
