@@ -143,7 +143,9 @@ class Sorting(RuleBasedStateMachine):
     @precondition(lambda self: self.paid)
     @rule(data=st.data(), crash=CRASHES)
     def sort(self, data: st.DataObject, crash: int) -> None:
-        payment = data.draw(st.sampled_from([row["id"] for row in self.state()[0].transfers]), label="payment")
+        # Ids are random: chosen from in their order, a history would be another one each time it is run.
+        payments = sorted(self.state()[0].transfers, key=lambda row: (row["tx"], row["ordinal"]))
+        payment = data.draw(st.sampled_from([row["id"] for row in payments]), label="payment")
         session = data.draw(st.sampled_from(self.sessions), label="session").id
         how: Callable[[Core], Awaitable[Any]] = data.draw(
             st.sampled_from(
@@ -170,7 +172,9 @@ class Sorting(RuleBasedStateMachine):
     @precondition(lambda self: self.state()[1])
     @rule(data=st.data(), believed=st.booleans(), crash=CRASHES)
     def judge(self, data: st.DataObject, believed: bool, crash: int) -> None:
-        claim = data.draw(st.sampled_from([row["id"] for row in self.state()[1]]), label="claim")
+        which = [session.id for session in self.sessions]
+        made = sorted(self.state()[1], key=lambda row: (which.index(row["session_id"]), row["tx"]))
+        claim = data.draw(st.sampled_from([row["id"] for row in made]), label="claim")
         if believed:
             self.decide(lambda core: approve(core, claim, by="the merchant"), crash)
         else:
