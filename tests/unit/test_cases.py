@@ -19,7 +19,7 @@ def test_the_list_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main() == 0
     printed = capsys.readouterr().out
     assert "  exact twice\n      tests/integration/test_ingest_payments.py::test_exact_twice\n" in printed
-    assert "waits for plugin: Bitcoin" in printed
+    assert "waits for issue: API" in printed
 
 
 @pytest.mark.parametrize(
