@@ -78,7 +78,7 @@ async def open_shop(context: BrowserContext, url: str, name: str) -> Walk:
     await walk.page.goto(url)
     await walk.keep("link")
     await walk.page.get_by_role("button", name="Pay 25.00 USDT").click()
-    await expect(walk.page.get_by_text("Send exactly this amount")).to_be_visible()
+    await expect(walk.page.get_by_text("Send exactly this amount: the last digits")).to_be_visible()
     await walk.keep("waiting")
     return walk
 
