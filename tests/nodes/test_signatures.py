@@ -90,7 +90,7 @@ async def claim(shop: Shop, asked: Asked, tx: str, signer: DemoAccount | None) -
     """As the customer's browser sends it: the form on the page, with the text that it shows signed."""
     page = await shop.pay_page(asked.session_id)
     form = dict(re.findall(r'<input[^>]* name="(claim_token|code)"[^>]* value="([^"]*)"', page))
-    shown = re.search(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
+    shown = re.search(r"<pre[^>]*>(.*?)</pre>", page[page.index('name="claim_token"') :], re.DOTALL)
     assert shown is not None
     given = signature(html.unescape(shown[1]), signer) if signer else ""
     url = f"{shop.core.config.server.public_url}/s/{asked.session_id}/claim"
